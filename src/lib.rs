@@ -1,0 +1,5 @@
+//! The Kafka Message Scheduler: delivers messages to Kafka topics at a chosen time, exactly once.
+//!
+//! Start with `docs/ARCHITECTURE.md`, which says where each part lives and what may use what.
+
+pub mod schedule;

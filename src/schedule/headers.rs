@@ -1,0 +1,161 @@
+//! Kafka headers as one packed run of bytes: read in place, copied whole, never a `Vec` of pairs.
+
+use super::varint;
+
+/// One header: a name and a value; `None` is Kafka's null value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Header<'a> {
+    /// The header's name, UTF-8.
+    pub name: &'a str,
+    /// The header's value; no encoding is assumed.
+    pub value: Option<&'a [u8]>,
+}
+
+/// A run of headers, in order, duplicates and all.
+///
+/// Layout, repeated to the end of the slice: zigzag varint length of the name, the name, zigzag varint length of the
+/// value (−1 for null), the value. The entries of an Avro map block of bytes have just this layout, so the decoder
+/// hands out a slice of the record as it came.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Headers<'a> {
+    packed: &'a [u8],
+}
+
+impl<'a> Headers<'a> {
+    /// Checks that `packed` is a well-formed run of headers with UTF-8 names.
+    #[must_use]
+    pub fn parse(packed: &'a [u8]) -> Option<Self> {
+        let mut rest = packed;
+        while !rest.is_empty() {
+            take_header(&mut rest)?;
+        }
+        Some(Self { packed })
+    }
+
+    /// A run that was checked before, such as one the engine stored.
+    ///
+    /// Reading a malformed run panics, so use [`parse`](Self::parse) for bytes of unknown origin.
+    #[must_use]
+    pub fn from_trusted(packed: &'a [u8]) -> Self {
+        debug_assert!(Self::parse(packed).is_some(), "packed headers are malformed");
+        Self { packed }
+    }
+
+    /// The packed bytes.
+    #[must_use]
+    pub fn as_packed(self) -> &'a [u8] {
+        self.packed
+    }
+
+    /// Whether there is no header.
+    #[must_use]
+    pub fn is_empty(self) -> bool {
+        self.packed.is_empty()
+    }
+
+    /// The headers in order.
+    pub fn iter(self) -> impl Iterator<Item = Header<'a>> {
+        let mut rest = self.packed;
+        std::iter::from_fn(move || {
+            (!rest.is_empty()).then(|| take_header(&mut rest).expect("checked when the run was made"))
+        })
+    }
+}
+
+fn take_header<'a>(rest: &mut &'a [u8]) -> Option<Header<'a>> {
+    let name = take_bytes(rest)??;
+    let value = take_bytes(rest)?;
+    Some(Header { name: std::str::from_utf8(name).ok()?, value })
+}
+
+/// `None`: malformed; `Some(None)`: null.
+fn take_bytes<'a>(rest: &mut &'a [u8]) -> Option<Option<&'a [u8]>> {
+    let len = varint::read(rest)?;
+    if len == -1 {
+        return Some(None);
+    }
+    let (bytes, tail) = rest.split_at_checked(usize::try_from(len).ok()?)?;
+    *rest = tail;
+    Some(Some(bytes))
+}
+
+/// Builds a packed run of headers; reused from record to record.
+#[derive(Clone, Debug, Default)]
+pub struct HeadersBuf {
+    packed: Vec<u8>,
+}
+
+impl HeadersBuf {
+    /// An empty run.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Appends a header, keeping any earlier one of the same name.
+    pub fn push(&mut self, name: &str, value: Option<&[u8]>) {
+        varint::write(&mut self.packed, name.len() as i64);
+        self.packed.extend_from_slice(name.as_bytes());
+        match value {
+            None => varint::write(&mut self.packed, -1),
+            Some(value) => {
+                varint::write(&mut self.packed, value.len() as i64);
+                self.packed.extend_from_slice(value);
+            }
+        }
+    }
+
+    /// Empties the run, keeping its memory.
+    pub fn clear(&mut self) {
+        self.packed.clear();
+    }
+
+    /// The run as it stands.
+    #[must_use]
+    pub fn as_headers(&self) -> Headers<'_> {
+        Headers { packed: &self.packed }
+    }
+}
+
+impl<N: AsRef<str>, V: AsRef<[u8]>> FromIterator<(N, V)> for HeadersBuf {
+    fn from_iter<I: IntoIterator<Item = (N, V)>>(pairs: I) -> Self {
+        let mut headers = Self::new();
+        for (name, value) in pairs {
+            headers.push(name.as_ref(), Some(value.as_ref()));
+        }
+        headers
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn headers_come_back_in_order(pairs: Vec<(String, Option<Vec<u8>>)>) {
+            let mut buf = HeadersBuf::new();
+            for (name, value) in &pairs {
+                buf.push(name, value.as_deref());
+            }
+            let parsed = Headers::parse(buf.as_headers().as_packed()).expect("well-formed");
+            let read: Vec<_> = parsed.iter().map(|h| (h.name.to_owned(), h.value.map(<[u8]>::to_vec))).collect();
+            prop_assert_eq!(read, pairs);
+        }
+
+        #[test]
+        fn no_bytes_make_parse_panic(bytes: Vec<u8>) {
+            if let Some(headers) = Headers::parse(&bytes) {
+                headers.iter().for_each(drop);
+            }
+        }
+    }
+
+    #[test]
+    fn malformed_runs_are_refused() {
+        for bad in [&[1][..], &[3][..], &[2, 0xff, 0][..], &[2, b'a'][..], &[2, b'a', 3][..], &[2, b'a', 4, b'x'][..]] {
+            assert_eq!(Headers::parse(bad), None, "{bad:?}");
+        }
+    }
+}
