@@ -633,7 +633,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(1000))]
+        #![proptest_config(ProptestConfig::with_cases(4 * ProptestConfig::default().cases))]
 
         #[test]
         fn agrees_with_a_decoder_of_trees(fields in fields()) {
