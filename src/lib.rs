@@ -2,5 +2,6 @@
 //!
 //! Start with `docs/ARCHITECTURE.md`, which says where each part lives and what may use what.
 
+pub mod codec;
 pub mod kafka;
 pub mod schedule;
