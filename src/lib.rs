@@ -2,4 +2,5 @@
 //!
 //! Start with `docs/ARCHITECTURE.md`, which says where each part lives and what may use what.
 
+pub mod engine;
 pub mod schedule;
