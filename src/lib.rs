@@ -2,4 +2,6 @@
 //!
 //! Start with `docs/ARCHITECTURE.md`, which says where each part lives and what may use what.
 
+pub mod config;
 pub mod schedule;
+pub mod scheduler;
