@@ -3,5 +3,6 @@
 //! Start with `docs/ARCHITECTURE.md`, which says where each part lives and what may use what.
 
 pub mod config;
+pub mod kafka;
 pub mod schedule;
 pub mod scheduler;
