@@ -20,6 +20,7 @@ mod list;
 mod payload;
 pub mod pending;
 mod ready;
+pub mod shard;
 mod slab;
 mod topics;
 mod wheel;

@@ -3,11 +3,13 @@
 //! The scheduler is generic over them, so the same shard code runs against librdkafka and against a simulated
 //! cluster. Everything unsafe lives in [`ffi`].
 
+pub mod client;
 pub mod clock;
 mod ffi;
 pub mod log;
 pub mod observer;
 pub mod producer;
+pub mod topics;
 
 use std::time::Duration;
 
