@@ -79,7 +79,7 @@ impl ClientContext for QuietContext {
 impl ConsumerContext for QuietContext {}
 
 /// librdkafka's own log lines: what it cannot mend itself is an error, the rest is for debugging.
-pub(super) fn log_client_line(level: RDKafkaLogLevel, facility: &str, text: &str) {
+pub fn log_client_line(level: RDKafkaLogLevel, facility: &str, text: &str) {
     match level {
         RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
             tracing::error!("librdkafka {facility}: {text}");

@@ -156,6 +156,23 @@ pub async fn create<C: ClientContext + 'static>(
     Ok(created)
 }
 
+/// How long each of `topics` keeps tombstones (`delete.retention.ms`), for those that exist and say so.
+pub async fn tombstone_retention<C: ClientContext + 'static>(
+    admin: &AdminClient<C>,
+    topics: &[String],
+    timeout: Duration,
+) -> Result<BTreeMap<String, Duration>, KafkaError> {
+    let resources: Vec<_> = topics.iter().map(|topic| ResourceSpecifier::Topic(topic)).collect();
+    let options = AdminOptions::new().request_timeout(Some(timeout)).operation_timeout(Some(timeout));
+    let answers = admin.describe_configs(&resources, &options).await?;
+    let retention = |answer: Option<&rdkafka::admin::ConfigResource>| {
+        let entry = answer?.entries.iter().find(|entry| entry.name == "delete.retention.ms")?;
+        entry.value.as_deref()?.parse().ok().map(Duration::from_millis)
+    };
+    let answers = topics.iter().zip(&answers);
+    Ok(answers.filter_map(|(topic, answer)| Some((topic.clone(), retention(answer.as_ref().ok())?))).collect())
+}
+
 fn legal_topics(settings: &Settings) -> Result<Vec<&str>, TopicsError> {
     let check = |(topic, _)| {
         if is_legal_name(topic) { Ok(topic) } else { Err(TopicsError::IllegalName(topic.into())) }

@@ -7,7 +7,7 @@
 //! 4. only then send the messages, and commit;
 //! 5. apply the tombstones locally, exactly as if they had been read.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::engine::pending::{BatchLimits, Handle, View};
 use crate::kafka::producer::Mode;
@@ -35,6 +35,8 @@ pub(super) struct Firing {
     attempts: HashMap<Handle, u32>,
     /// Failed together with others for a reason that may be one of them alone: sent one at a time next.
     suspects: HashMap<Handle, SendError>,
+    /// Destinations that are permitted and exist, as far as this producer knows.
+    cleared: HashSet<String>,
     /// Destinations refused a moment ago (monotonic milliseconds, reason).
     refused: HashMap<String, (u64, SendError)>,
     complaints: Throttle,
@@ -50,11 +52,17 @@ impl Firing {
             count_max,
             attempts: HashMap::new(),
             suspects: HashMap::new(),
+            cleared: HashSet::new(),
             refused: HashMap::new(),
             complaints: Throttle::default(),
             headers: HeadersBuf::new(),
             extra_headers: HeadersBuf::new(),
         }
+    }
+
+    /// A new producer knows no destination yet.
+    pub(super) fn forget_destinations(&mut self) {
+        self.cleared.clear();
     }
 
     fn shrink(&mut self) {
@@ -152,11 +160,14 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
 
     /// Why a schedule's destination is not even tried.
     fn refusal(&mut self, handle: Handle) -> Option<SendError> {
-        self.status.beat();
         let topic = self.shard.pending().view(handle)?.schedule.topic;
-        if !self.settings.destinations.allows(topic) {
+        if self.firing.cleared.contains(topic) {
+            return None;
+        }
+        if !self.settings.all.permits_destination(topic) {
             return Some(SendError::Denied);
         }
+        self.status.beat();
         let now_ms = self.clock.monotonic_ms();
         if let Some((until_ms, error)) = self.firing.refused.get(topic)
             && now_ms < *until_ms
@@ -165,9 +176,8 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
         }
         match self.transactions.check_destination(topic) {
             Ok(()) => {
-                if !self.firing.refused.is_empty() {
-                    self.firing.refused.remove(topic);
-                }
+                self.firing.refused.remove(topic);
+                self.firing.cleared.insert(topic.to_owned());
                 None
             }
             // The transaction will meet it, too, and end without a schedule to blame.
@@ -392,6 +402,9 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
     /// At-least-once: messages, their acknowledgements, then the tombstones of those that were acknowledged.
     fn fire_plainly(&mut self, batch: &Batch) -> Result<(), Interrupted> {
         let failures = self.send_messages_plainly(batch)?;
+        if !failures.is_empty() {
+            self.firing.forget_destinations();
+        }
         let alone = batch.careful || batch.entries.len() == 1;
         let mut delivered = Vec::with_capacity(batch.entries.len());
         for (tag, entry) in batch.entries.iter().enumerate() {

@@ -212,6 +212,7 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
         self.applier.identify(&topic_id);
         self.until_answered(|this| this.transactions.fence(SLICE))?;
         self.counters.fences.increment();
+        self.firing.forget_destinations();
         // Only now: what the predecessor committed before it was fenced lies below this.
         let target = self.patiently(|this| this.log.end_offset(SLICE * 4))?;
         self.status.records_to_apply.set(target);
@@ -235,7 +236,8 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
     /// A tombstone is kept for `delete.retention.ms`; a load that takes longer may have read a schedule whose tombstone
     /// was cleaned away before it was reached, and would fire it again.
     fn check_load_time(&self) -> Result<(), Interrupted> {
-        let (Some(started), Some(longest)) = (self.load_started_ms, self.settings.longest_load) else {
+        let (Some(started), Some(longest)) = (self.load_started_ms, self.settings.tombstone_retention.get())
+        else {
             return Ok(());
         };
         let took = Duration::from_millis(self.clock.monotonic_ms() - started);

@@ -274,6 +274,7 @@ impl Shards {
         let thread = {
             let (control, topic) = (Arc::clone(&control), topic.clone());
             move || {
+                let _on_panic = OnPanic { reloads: reload_sender.clone(), topic: topic.clone(), partition };
                 // The producer's callbacks run on the thread that uses it, so it is made here.
                 let producer =
                     ShardProducer::new(producer_config, &topic, partition, transactional_id, settings.mode);
@@ -321,6 +322,25 @@ impl Shards {
             }
             self.blueprint.status.release(&topic, partition);
         }
+    }
+}
+
+/// A shard's thread that dies must not leave its partition without one.
+struct OnPanic {
+    reloads: Sender<Reload>,
+    topic: String,
+    partition: i32,
+}
+
+impl Drop for OnPanic {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            return;
+        }
+        let reason = "the shard's thread died; please report the panic above".to_owned();
+        let reload = Reload { topic: std::mem::take(&mut self.topic), partition: Some(self.partition), reason };
+        // Without a receiver the process is ending.
+        let _ = self.reloads.send(reload);
     }
 }
 

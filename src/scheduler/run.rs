@@ -1,0 +1,190 @@
+//! An instance from start to stop.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use rdkafka::admin::AdminClient;
+use rdkafka::client::DefaultClientContext;
+
+use crate::config::Settings;
+use crate::kafka::client;
+use crate::kafka::observer::Observer;
+use crate::kafka::topics::{self, Severity};
+use crate::schedule::DueTime;
+use crate::{admin, telemetry};
+
+use super::settings::{ShardSettings, TombstoneRetention};
+use super::status::Status;
+use super::supervisor::{Blueprint, Supervisor};
+use super::watch::{Watch, Watched};
+
+/// What one run is to do besides its settings.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RunOptions {
+    /// Load and report, deliver nothing, write nothing.
+    pub dry_run: bool,
+    /// Remove schedules due before this instead of delivering them late.
+    pub skip_overdue_before: Option<DueTime>,
+}
+
+/// How long a question about configuration may take.
+const ASK: Duration = Duration::from_secs(10);
+
+/// Runs an instance until it is told to stop (SIGTERM, SIGINT).
+pub fn run(settings: Settings, options: RunOptions) -> anyhow::Result<()> {
+    settings.require_topics()?;
+    if options.dry_run {
+        return super::dry_run::dry_run(&settings);
+    }
+    let stop = Arc::new(AtomicBool::new(false));
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    {
+        let stop = Arc::clone(&stop);
+        runtime.spawn(async move {
+            match stop_signal().await {
+                Ok(signal) => tracing::info!("{signal}: finishing what is open"),
+                Err(error) => tracing::error!("no signal can be waited for: {error}"),
+            }
+            stop.store(true, Ordering::Relaxed);
+        });
+    }
+    run_until(settings, options, &runtime, &stop)
+}
+
+/// Runs an instance until `stop` is set.
+pub(crate) fn run_until(
+    settings: Settings,
+    options: RunOptions,
+    runtime: &tokio::runtime::Runtime,
+    stop: &AtomicBool,
+) -> anyhow::Result<()> {
+    let settings = Arc::new(settings);
+    let status = Arc::new(Status::new());
+    for (topic, _) in settings.topics.iter() {
+        status.counters(topic);
+    }
+    let server = runtime.block_on(admin::serve(
+        settings.metrics.listen,
+        Arc::clone(&status),
+        telemetry::Metrics::new(Arc::clone(&status))?,
+        settings.health.stalled_after,
+    ))?;
+
+    let admin_client: AdminClient<DefaultClientContext> = client::base(&settings)?.create()?;
+    if settings.topics.create {
+        let created = runtime.block_on(topics::create(&admin_client, &settings, ASK))?;
+        if !created.is_empty() {
+            tracing::info!(topics = ?created, "created schedule topics");
+        }
+    }
+    let skip_before_ms = options.skip_overdue_before.map(DueTime::epoch_ms);
+    let retentions: HashMap<String, Arc<TombstoneRetention>> =
+        settings.topics.iter().map(|(topic, _)| (topic.to_owned(), Arc::default())).collect();
+    let shard_settings = settings.topics.iter().map(|(topic, format)| {
+        let shard = ShardSettings::new(&settings, format, skip_before_ms, &retentions[topic]);
+        (topic.to_owned(), Arc::new(shard))
+    });
+    let observer = Observer::new(&client::reader(&settings, client::Isolation::ReadUncommitted)?)?;
+    let blueprint = Blueprint {
+        settings: shard_settings.collect(),
+        producer: client::producer(&settings)?,
+        transactional_id_prefix: settings.transactional_id_prefix.clone(),
+        observer: Arc::clone(&observer),
+        status: Arc::clone(&status),
+    };
+    let supervisor = Supervisor::start(&client::consumer(&settings)?, blueprint).with_context(|| {
+        format!("cannot start the consumer of {}", settings.kafka.brokers)
+    })?;
+    let watch = Watch::start(Watched {
+        topics: settings.topics.iter().map(|(topic, _)| topic.to_owned()).collect(),
+        observer,
+        reloads: supervisor.reload_sender(),
+        check_configuration: configuration_check(&settings, retentions, admin_client, runtime.handle().clone()),
+    })?;
+    tracing::info!(
+        brokers = settings.kafka.brokers,
+        group = settings.kafka.group_id,
+        avro = ?settings.topics.avro,
+        json = ?settings.topics.json,
+        delivery = ?settings.delivery,
+        "started"
+    );
+    let outcome = serve(&supervisor, &status, settings.health.stalled_after, stop);
+    drop(watch);
+    if outcome.is_ok() {
+        supervisor.stop();
+        tracing::info!("stopped");
+    } else {
+        // A thread that hangs cannot be joined: the process ends, and its session with it.
+        std::mem::forget(supervisor);
+    }
+    drop(server);
+    outcome
+}
+
+fn serve(
+    supervisor: &Supervisor,
+    status: &Status,
+    stalled_after: Duration,
+    stop: &AtomicBool,
+) -> anyhow::Result<()> {
+    while !stop.load(Ordering::Relaxed) {
+        supervisor.poll();
+        for (topic, partition, figures) in status.partitions() {
+            let age = figures.heartbeat_age();
+            // librdkafka's own watchdog watches the process, not one thread of it.
+            anyhow::ensure!(
+                age < stalled_after,
+                "the thread of {topic}-{partition} has shown no sign of life for {age:?}; ending, so that another \
+                 instance takes over"
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Learns how long the topics keep tombstones and warns, once each, about what is not as recommended.
+fn configuration_check(
+    settings: &Arc<Settings>,
+    retentions: HashMap<String, Arc<TombstoneRetention>>,
+    admin_client: AdminClient<DefaultClientContext>,
+    runtime: tokio::runtime::Handle,
+) -> Box<dyn Fn() + Send> {
+    let settings = Arc::clone(settings);
+    let said: Mutex<HashSet<String>> = Mutex::default();
+    let names: Vec<String> = retentions.keys().cloned().collect();
+    Box::new(move || {
+        match runtime.block_on(topics::tombstone_retention(&admin_client, &names, ASK)) {
+            Ok(found) => found.iter().for_each(|(topic, retention)| retentions[topic].set(*retention)),
+            Err(error) => tracing::debug!("the topics' delete.retention.ms is not known: {error}"),
+        }
+        match runtime.block_on(topics::check(&admin_client, &settings, ASK)) {
+            Ok(findings) => {
+                let mut said = said.lock().unwrap_or_else(PoisonError::into_inner);
+                for finding in findings.iter().filter(|finding| finding.setting != "topic") {
+                    if !said.insert(finding.to_string()) {
+                        continue;
+                    }
+                    match finding.severity {
+                        Severity::Critical => tracing::error!("{finding}"),
+                        Severity::Warning => tracing::warn!("{finding}"),
+                        Severity::Advice => tracing::info!("{finding}"),
+                    }
+                }
+            }
+            Err(error) => tracing::debug!("the topics' configuration cannot be checked: {error}"),
+        }
+    })
+}
+
+async fn stop_signal() -> std::io::Result<&'static str> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    tokio::select! {
+        _ = terminate.recv() => Ok("SIGTERM"),
+        _ = interrupt.recv() => Ok("SIGINT"),
+    }
+}
