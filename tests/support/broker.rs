@@ -32,6 +32,9 @@ const SETTINGS: &[(&str, &str)] = &[
     ("share.coordinator.state.topic.min.isr", "1"),
     ("group.initial.rebalance.delay.ms", "0"),
     ("group.min.session.timeout.ms", "1000"),
+    // After a kill the controller admits the same broker again only when its old session has run out.
+    ("broker.session.timeout.ms", "3000"),
+    ("broker.heartbeat.interval.ms", "300"),
     ("log.cleaner.backoff.ms", "100"),
     ("log.cleaner.dedupe.buffer.size", "16777216"),
     ("log.segment.delete.delay.ms", "1000"),
@@ -216,6 +219,7 @@ impl Broker {
             "-XX:TieredStopAtLevel=1",
             "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
             "-Dorg.slf4j.simpleLogger.showDateTime=true",
+            "-Dorg.slf4j.simpleLogger.dateTimeFormat=HH:mm:ss.SSS",
             "-cp",
         ]);
         java.arg(jars().join("*"));

@@ -12,7 +12,7 @@ use rdkafka::admin::{
 };
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
-use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Header, Headers, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, DeliveryResult, Producer, ProducerContext, ThreadedProducer};
 use rdkafka::topic_partition_list::TopicPartitionList;
@@ -385,6 +385,9 @@ impl Client {
 
     fn assigned(&self, topics: &[&str], isolation: Isolation) -> BaseConsumer<Quiet> {
         let consumer: BaseConsumer<Quiet> = settings(&self.bootstrap)
+            // An assignment needs a name; nothing is joined and nothing committed under it.
+            .set("group.id", "reader")
+            .set("enable.auto.commit", "false")
             .set("isolation.level", isolation.setting())
             .set("enable.partition.eof", "true")
             .set("auto.offset.reset", "earliest")
@@ -549,7 +552,7 @@ impl Sender {
             raw.payload = record.value.as_deref();
             raw.timestamp = record.timestamp_ms;
             raw.headers = owned_headers(&record.headers);
-            self.inner.send(raw).map_err(|(error, _)| error)?;
+            self.enqueue(raw)?;
         }
         drop(receipts);
         let mut places: HashMap<usize, Place> = HashMap::with_capacity(records.len());
@@ -557,6 +560,17 @@ impl Sender {
             places.insert(index, outcome?);
         }
         Ok((0..records.len()).map(|index| places.remove(&index).expect("each record gets its receipt")).collect())
+    }
+
+    /// Hands one record over; for a partition that is newer than what the producer knows, asks the broker first.
+    fn enqueue(&self, record: BaseRecord<'_, [u8], [u8], Box<(usize, mpsc::Sender<Receipt>)>>) -> KafkaResult<()> {
+        match self.inner.send(record) {
+            Err((KafkaError::MessageProduction(RDKafkaErrorCode::UnknownPartition), record)) => {
+                self.inner.client().fetch_metadata(Some(record.topic), PATIENCE)?;
+                self.inner.send(record).map_err(|(error, _)| error)
+            }
+            sent => sent.map_err(|(error, _)| error),
+        }
     }
 }
 
