@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::support::broker::Broker;
-use crate::support::client::{Client, Isolation, NewRecord, unique};
+use crate::support::client::{Client, FILLER_KEY, Isolation, NewRecord, Seen, unique};
 use crate::support::{PATIENCE, now_ms};
 
 #[test]
@@ -21,7 +21,7 @@ fn records_come_back_as_they_were_produced() {
 
     let mut seen = client.collect(&[&topic], PATIENCE, |seen| seen.len() == 3);
     seen.sort_by_key(|seen| (-seen.partition, seen.offset));
-    assert_eq!(seen.iter().map(crate::support::client::Seen::place).collect::<Vec<_>>(), places);
+    assert_eq!(seen.iter().map(Seen::place).collect::<Vec<_>>(), places);
     assert_eq!(seen[0].key.as_deref(), Some(&b"k"[..]));
     assert_eq!(seen[0].value.as_deref(), Some(&b"v"[..]));
     assert_eq!(seen[0].headers, [("a".to_owned(), Some(b"1".to_vec())), ("a".to_owned(), None)]);
@@ -38,7 +38,7 @@ fn only_committed_transactions_are_visible_to_read_committed() {
     let topic = unique("transactions");
     client.create_topic(&topic, 1, &[]);
     let record = |value: &str| [NewRecord::to(&topic).partition(0).key("k").value(value)];
-    let foreign = client.foreign(&unique("foreign"), Duration::from_secs(60));
+    let foreign = client.foreign(&unique("foreign"), Duration::from_mins(1));
     foreign.begin();
     foreign.produce(&record("committed")).unwrap();
     foreign.commit().unwrap();
@@ -53,10 +53,13 @@ fn only_committed_transactions_are_visible_to_read_committed() {
 
     let values = |isolation| {
         let seen = client.read_topic(&topic, isolation);
-        seen.iter().map(crate::support::client::Seen::value_text).collect::<Vec<_>>()
+        seen.iter().map(Seen::value_text).collect::<Vec<_>>()
     };
     assert_eq!(values(Isolation::ReadCommitted), ["committed", "plain"]);
-    assert_eq!(values(Isolation::ReadUncommitted), ["committed", "aborted", "plain", "open", "behind the open one"]);
+    assert_eq!(
+        values(Isolation::ReadUncommitted),
+        ["committed", "aborted", "plain", "open", "behind the open one"]
+    );
     let marks = client.watermarks(&topic, 0);
     assert_eq!((marks.low, marks.stable, marks.high), (0, open[0].offset, open[0].offset + 2), "{aborted:?}");
 
@@ -99,7 +102,7 @@ fn compaction_can_be_forced() {
 
     let left = |partition| -> Vec<(i64, String)> {
         let seen = client.read_partition(&topic, partition, Isolation::ReadUncommitted);
-        let mine = seen.iter().filter(|seen| seen.key_text() != crate::support::client::FILLER_KEY);
+        let mine = seen.iter().filter(|seen| seen.key_text() != FILLER_KEY);
         mine.map(|seen| (seen.offset, seen.key_text())).collect()
     };
     assert_eq!(

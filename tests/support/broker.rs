@@ -11,6 +11,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use tempfile::TempDir;
 
 use super::child::{BoundChild, Signal, at_exit};
+use super::log::tail;
 use super::{PATIENCE, port};
 
 /// The settings every broker here starts with, beside its ports and directories.
@@ -82,7 +83,8 @@ impl Broker {
 
     /// A broker of one's own with `extra` settings, which win over the usual ones.
     pub fn private_with(extra: &[(&str, &str)]) -> Self {
-        let extra: Vec<_> = extra.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let extra: Vec<_> =
+            extra.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         // A port can be taken between finding it free and listening on it; then the broker ends at once.
         for _ in 0..2 {
             if let Ok(broker) = Self::create(extra.clone()) {
@@ -101,7 +103,11 @@ impl Broker {
     pub fn stop(&mut self) {
         if let Some(mut process) = self.process.take() {
             process.signal(Signal::Terminate);
-            assert!(process.wait(PATIENCE).is_some(), "the broker did not stop in {PATIENCE:?}\n{}", self.log_tail());
+            assert!(
+                process.wait(PATIENCE).is_some(),
+                "the broker did not stop in {PATIENCE:?}\n{}",
+                self.log_tail()
+            );
         }
     }
 
@@ -154,7 +160,7 @@ impl Broker {
         own("controller.quorum.voters", format!("1@127.0.0.1:{controller}"));
         own("log.dirs", self.dir.path().join("data").display().to_string());
         settings.extend(self.extra.iter().cloned());
-        settings.into_iter().map(|(name, value)| format!("{name}={value}\n")).collect()
+        settings.into_iter().fold(String::new(), |file, (name, value)| file + &name + "=" + &value + "\n")
     }
 
     fn settings_file(&self) -> PathBuf {
@@ -164,8 +170,7 @@ impl Broker {
     /// Gives the data directory the cluster ID without which KRaft does not start.
     fn format(&self) -> Result<(), String> {
         const CLUSTER_ID: &str = "a21zLXRlc3QtY2x1c3Rlcg";
-        let output = self
-            .java("256m")
+        let output = java("256m")
             .args(["kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c"])
             .arg(self.settings_file())
             .output()
@@ -182,11 +187,13 @@ impl Broker {
     }
 
     fn start(&mut self) -> Result<(), String> {
-        let log = File::options().create(true).append(true).open(self.log_file()).expect("the log can be written");
-        let mut command = self.java("1g");
+        let log =
+            File::options().create(true).append(true).open(self.log_file()).expect("the log can be written");
+        let mut command = java("1g");
         command.arg("kafka.Kafka").arg(self.settings_file()).current_dir(self.dir.path());
         command.stdin(Stdio::null()).stdout(log.try_clone().expect("a file can be cloned")).stderr(log);
-        self.process = Some(BoundChild::spawn(command).map_err(|e| format!("java could not be started: {e}"))?);
+        self.process =
+            Some(BoundChild::spawn(command).map_err(|e| format!("java could not be started: {e}"))?);
         self.await_answer()
     }
 
@@ -212,20 +219,6 @@ impl Broker {
         Err(format!("the broker did not answer in {PATIENCE:?}:\n{}", self.log_tail()))
     }
 
-    fn java(&self, heap: &str) -> Command {
-        let mut java = Command::new("java");
-        java.arg(format!("-Xmx{heap}")).args([
-            "-XX:+UseSerialGC",
-            "-XX:TieredStopAtLevel=1",
-            "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
-            "-Dorg.slf4j.simpleLogger.showDateTime=true",
-            "-Dorg.slf4j.simpleLogger.dateTimeFormat=HH:mm:ss.SSS",
-            "-cp",
-        ]);
-        java.arg(jars().join("*"));
-        java
-    }
-
     fn log_file(&self) -> PathBuf {
         self.dir.path().join("broker.log")
     }
@@ -233,8 +226,7 @@ impl Broker {
     fn log_tail(&self) -> String {
         let log = fs::read(self.log_file()).unwrap_or_default();
         let log = String::from_utf8_lossy(&log);
-        let lines: Vec<_> = log.lines().collect();
-        lines[lines.len().saturating_sub(40)..].iter().map(|line| format!("    {line}\n")).collect()
+        tail(&log.lines().collect::<Vec<_>>(), 40)
     }
 }
 
@@ -246,12 +238,28 @@ impl Drop for Broker {
     }
 }
 
+/// Java with Kafka's classes and a heap of at most `heap`; the main class is still to be named.
+fn java(heap: &str) -> Command {
+    let mut java = Command::new("java");
+    java.arg(format!("-Xmx{heap}")).args([
+        "-XX:+UseSerialGC",
+        "-XX:TieredStopAtLevel=1",
+        "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
+        "-Dorg.slf4j.simpleLogger.showDateTime=true",
+        "-Dorg.slf4j.simpleLogger.dateTimeFormat=HH:mm:ss.SSS",
+        "-cp",
+    ]);
+    java.arg(jars().join("*"));
+    java
+}
+
 /// Kafka's jars, fetched at the first use.
 fn jars() -> &'static Path {
     static JARS: OnceLock<PathBuf> = OnceLock::new();
     JARS.get_or_init(|| {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let fetched = Command::new(root.join("scripts/fetch-kafka")).status().expect("scripts/fetch-kafka can be run");
+        let fetched =
+            Command::new(root.join("scripts/fetch-kafka")).status().expect("scripts/fetch-kafka can be run");
         assert!(fetched.success(), "scripts/fetch-kafka failed; it says why above");
         root.join(".kafka/libs")
     })
@@ -263,7 +271,9 @@ fn working_directory() -> TempDir {
     fs::create_dir_all(parent).expect("target/tmp can be made");
     for entry in fs::read_dir(parent).expect("target/tmp can be read").flatten() {
         let name = entry.file_name();
-        let owner = name.to_str().and_then(|name| name.strip_prefix("broker-")?.split('-').next()?.parse::<u32>().ok());
+        let owner = name
+            .to_str()
+            .and_then(|name| name.strip_prefix("broker-")?.split('-').next()?.parse::<u32>().ok());
         let has_proc = Path::new("/proc/self").exists();
         if owner.is_some_and(|pid| has_proc && !Path::new("/proc").join(pid.to_string()).exists()) {
             // Another test process may be sweeping too.

@@ -110,7 +110,11 @@ fn spawn_with_parent_death_signal(mut command: Command) -> io::Result<Child> {
                     return Err(io::Error::last_os_error());
                 }
                 // The parent may have died before the call above took effect.
-                if libc::getppid() as u32 == parent { Ok(()) } else { Err(io::Error::from_raw_os_error(libc::ESRCH)) }
+                if libc::getppid() as u32 == parent {
+                    Ok(())
+                } else {
+                    Err(io::Error::from_raw_os_error(libc::ESRCH))
+                }
             });
         }
     }

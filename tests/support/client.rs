@@ -8,7 +8,8 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use rdkafka::admin::{
-    AdminClient, AdminOptions, AlterConfig, ConfigSource, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication,
+    AdminClient, AdminOptions, AlterConfig, ConfigSource, NewPartitions, NewTopic, ResourceSpecifier,
+    TopicReplication,
 };
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
@@ -105,9 +106,9 @@ impl Seen {
         String::from_utf8_lossy(self.value.as_deref().unwrap_or_default()).into_owned()
     }
 
-    /// The value of the last header of that name: `Some(None)` is a header with a null value.
-    pub fn header(&self, name: &str) -> Option<Option<&[u8]>> {
-        self.headers.iter().rev().find(|(n, _)| n == name).map(|(_, value)| value.as_deref())
+    /// The value of the last header of that name; `None` too for one whose value is null.
+    pub fn header(&self, name: &str) -> Option<&[u8]> {
+        self.headers.iter().rev().find(|(n, _)| n == name).and_then(|(_, value)| value.as_deref())
     }
 
     fn of(message: &BorrowedMessage<'_>) -> Self {
@@ -133,7 +134,12 @@ impl fmt::Debug for Seen {
             bytes.as_ref().map_or("null".to_owned(), |bytes| format!("{:?}", String::from_utf8_lossy(bytes)))
         };
         let Self { topic, partition, offset, timestamp_ms, headers, .. } = self;
-        write!(f, "{topic}-{partition}@{offset} t={timestamp_ms} {} = {}", text(&self.key), text(&self.value))?;
+        write!(
+            f,
+            "{topic}-{partition}@{offset} t={timestamp_ms} {} = {}",
+            text(&self.key),
+            text(&self.value)
+        )?;
         for (name, value) in headers {
             write!(f, " [{name}: {}]", text(value))?;
         }
@@ -187,7 +193,8 @@ impl Client {
     pub fn create_topic(&self, name: &str, partitions: i32, configs: &[(&str, &str)]) {
         let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
         let topic = configs.iter().fold(topic, |topic, (name, value)| topic.set(name, value));
-        let created = wait_for(self.admin.create_topics([&topic], &patient())).expect("the controller answers");
+        let created =
+            wait_for(self.admin.create_topics([&topic], &patient())).expect("the controller answers");
         all_done(created);
         self.await_leaders(name, partitions);
     }
@@ -218,7 +225,9 @@ impl Client {
     /// Raises the number of partitions to `total`.
     pub fn add_partitions(&self, topic: &str, total: i32) {
         let more = NewPartitions::new(topic, usize::try_from(total).expect("a count"));
-        all_done(wait_for(self.admin.create_partitions([&more], &patient())).expect("the controller answers"));
+        all_done(
+            wait_for(self.admin.create_partitions([&more], &patient())).expect("the controller answers"),
+        );
         self.await_leaders(topic, total);
     }
 
@@ -264,7 +273,12 @@ impl Client {
 
     /// Reads the committed messages of `topics` until `enough` says so, at most for `patience`; returns what it saw,
     /// enough or not.
-    pub fn collect(&self, topics: &[&str], patience: Duration, enough: impl Fn(&[Seen]) -> bool) -> Vec<Seen> {
+    pub fn collect(
+        &self,
+        topics: &[&str],
+        patience: Duration,
+        enough: impl Fn(&[Seen]) -> bool,
+    ) -> Vec<Seen> {
         self.reader(topics).collect(patience, enough)
     }
 
@@ -333,7 +347,8 @@ impl Client {
     /// To get records out of the active segment, which is never cleaned, tombstones of the key
     /// [`FILLER_KEY`] are appended to every partition. The topic's settings are as before at the end.
     pub fn force_compaction(&self, topic: &str) {
-        let fillers: Vec<_> = (0..self.partitions(topic)).map(|p| NewRecord::to(topic).partition(p).key(FILLER_KEY)).collect();
+        let fillers: Vec<_> =
+            (0..self.partitions(topic)).map(|p| NewRecord::to(topic).partition(p).key(FILLER_KEY)).collect();
         // Two of each, so that there is always something to watch go: the first is superseded by the second.
         self.produce(&fillers);
         self.produce(&fillers);
@@ -406,7 +421,10 @@ impl Client {
     }
 
     fn await_leaders(&self, topic: &str, partitions: i32) {
-        let led = || (self.leaders(topic).iter().filter(|leader| **leader >= 0).count() as i32 == partitions).then_some(());
+        let led = || {
+            (self.leaders(topic).iter().filter(|leader| **leader >= 0).count() as i32 == partitions)
+                .then_some(())
+        };
         poll_until(PATIENCE, led).expect("every partition gets a leader");
     }
 
@@ -509,7 +527,11 @@ struct Sender {
     inner: ThreadedProducer<Receipts>,
 }
 
+/// The index of a record in its call, and where it lies.
 type Receipt = (usize, KafkaResult<Place>);
+
+/// What travels with a record: its index and the way back for its receipt.
+type Opaque = Box<(usize, mpsc::Sender<Receipt>)>;
 
 struct Receipts;
 
@@ -518,7 +540,7 @@ impl ClientContext for Receipts {
 }
 
 impl ProducerContext for Receipts {
-    type DeliveryOpaque = Box<(usize, mpsc::Sender<Receipt>)>;
+    type DeliveryOpaque = Opaque;
 
     fn delivery(&self, result: &DeliveryResult<'_>, opaque: Self::DeliveryOpaque) {
         let (index, receipts) = *opaque;
@@ -559,11 +581,13 @@ impl Sender {
         for (index, outcome) in outcomes {
             places.insert(index, outcome?);
         }
-        Ok((0..records.len()).map(|index| places.remove(&index).expect("each record gets its receipt")).collect())
+        Ok((0..records.len())
+            .map(|index| places.remove(&index).expect("each record gets its receipt"))
+            .collect())
     }
 
     /// Hands one record over; for a partition that is newer than what the producer knows, asks the broker first.
-    fn enqueue(&self, record: BaseRecord<'_, [u8], [u8], Box<(usize, mpsc::Sender<Receipt>)>>) -> KafkaResult<()> {
+    fn enqueue(&self, record: BaseRecord<'_, [u8], [u8], Opaque>) -> KafkaResult<()> {
         match self.inner.send(record) {
             Err((KafkaError::MessageProduction(RDKafkaErrorCode::UnknownPartition), record)) => {
                 self.inner.client().fetch_metadata(Some(record.topic), PATIENCE)?;
@@ -585,9 +609,9 @@ impl ConsumerContext for Quiet {}
 
 fn owned_headers(headers: &[(String, Option<Vec<u8>>)]) -> Option<OwnedHeaders> {
     (!headers.is_empty()).then(|| {
-        headers.iter().fold(OwnedHeaders::new(), |all, (key, value)| {
-            all.insert(Header { key, value: value.as_ref() })
-        })
+        headers
+            .iter()
+            .fold(OwnedHeaders::new(), |all, (key, value)| all.insert(Header { key, value: value.as_ref() }))
     })
 }
 

@@ -26,14 +26,16 @@ pub fn request(
     let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(5))?;
     stream.set_read_timeout(Some(Duration::from_secs(10)))?;
     // HTTP/1.0 keeps the answer from being chunked and ends it with the connection.
-    let mut head = format!("{method} {path} HTTP/1.0\r\nHost: {address}\r\nContent-Length: {}\r\n", body.len());
+    let mut head =
+        format!("{method} {path} HTTP/1.0\r\nHost: {address}\r\nContent-Length: {}\r\n", body.len());
     for (name, value) in headers {
-        head += &format!("{name}: {value}\r\n");
+        head.extend([name, ": ", value, "\r\n"]);
     }
     stream.write_all(format!("{head}\r\n{body}").as_bytes())?;
     let mut raw = Vec::new();
     stream.read_to_end(&mut raw)?;
-    parse(&String::from_utf8_lossy(&raw)).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "not HTTP"))
+    parse(&String::from_utf8_lossy(&raw))
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "not HTTP"))
 }
 
 fn parse(raw: &str) -> Option<Response> {

@@ -50,7 +50,13 @@ impl Log {
 
     /// The last `n` lines, indented, for a failure report.
     pub fn tail(&self, n: usize) -> String {
-        let lines = self.lines();
-        lines[lines.len().saturating_sub(n)..].iter().map(|line| format!("    {line}\n")).collect()
+        tail(&self.lines(), n)
     }
+}
+
+/// The last `n` of `lines`, indented, each with a line end.
+pub fn tail(lines: &[impl AsRef<str>], n: usize) -> String {
+    lines[lines.len().saturating_sub(n)..]
+        .iter()
+        .fold(String::new(), |tail, line| tail + "    " + line.as_ref() + "\n")
 }

@@ -17,7 +17,7 @@ pub mod port;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// How long anything may take that normally takes a few seconds: generous, because CI machines are slow.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_mins(1);
 
 /// The time of day, milliseconds since the Unix epoch.
 pub fn now_ms() -> i64 {

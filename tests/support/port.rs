@@ -1,4 +1,5 @@
 //! Ports nobody else is using.
+#![allow(clippy::disallowed_types, reason = "two test processes must not try the same ports in the same order")]
 
 use std::collections::HashSet;
 use std::hash::{BuildHasher, RandomState};
@@ -15,6 +16,8 @@ pub fn free() -> u16 {
     let given = given.get_or_insert_with(HashSet::new);
     (0u32..10_000)
         .map(|attempt| 15_000 + (RandomState::new().hash_one(attempt) % 17_000) as u16)
-        .find(|port| !given.contains(port) && TcpListener::bind(("127.0.0.1", *port)).is_ok() && given.insert(*port))
+        .find(|port| {
+            !given.contains(port) && TcpListener::bind(("127.0.0.1", *port)).is_ok() && given.insert(*port)
+        })
         .expect("some port is free")
 }
