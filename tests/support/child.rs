@@ -139,3 +139,34 @@ pub fn at_exit(last: extern "C" fn()) {
     // SAFETY: `last` is a plain function that stays valid for the life of the process.
     unsafe { libc::atexit(last) };
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::process::ExitStatusExt;
+    use std::time::Duration;
+
+    fn sleeper() -> Command {
+        let mut command = Command::new("sleep");
+        command.arg("600");
+        command
+    }
+
+    #[test]
+    fn a_child_outlives_the_thread_that_started_it() {
+        let mut child = thread::spawn(|| BoundChild::spawn(sleeper()).unwrap()).join().unwrap();
+        assert_eq!(child.wait(Duration::from_millis(200)), None);
+        child.kill();
+        assert_eq!(child.exited().unwrap().signal(), Some(libc::SIGKILL));
+    }
+
+    #[test]
+    fn a_frozen_child_notices_nothing_until_it_is_thawed() {
+        let mut child = BoundChild::spawn(sleeper()).unwrap();
+        child.signal(Signal::Stop);
+        child.signal(Signal::Terminate);
+        assert_eq!(child.wait(Duration::from_millis(200)), None);
+        child.signal(Signal::Continue);
+        assert_eq!(child.wait(super::super::PATIENCE).unwrap().signal(), Some(libc::SIGTERM));
+    }
+}

@@ -43,3 +43,29 @@ fn parse(raw: &str) -> Option<Response> {
     let status = head.strip_prefix("HTTP/1.")?.split(' ').nth(1)?.parse().ok()?;
     Some(Response { status, body: body.to_owned() })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+    use std::thread;
+
+    #[test]
+    fn a_request_is_understood_and_its_answer_read() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut asked = [0; 1024];
+            let n = stream.read(&mut asked).unwrap();
+            stream.write_all(b"HTTP/1.1 503 Service Unavailable\r\nA: b\r\n\r\nnot yet\r\n\r\n").unwrap();
+            String::from_utf8_lossy(&asked[..n]).into_owned()
+        });
+        let response = request(address, "PUT", "/x", &[("Content-Type", "text/plain")], "body").unwrap();
+        assert_eq!((response.status, response.body.as_str()), (503, "not yet\r\n\r\n"));
+        let asked = server.join().unwrap();
+        assert!(asked.starts_with("PUT /x HTTP/1.0\r\n"), "{asked}");
+        assert!(asked.ends_with("Content-Length: 4\r\nContent-Type: text/plain\r\n\r\nbody"), "{asked}");
+        assert!(get(address, "/").is_err(), "nobody listens any more");
+    }
+}

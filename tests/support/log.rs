@@ -60,3 +60,31 @@ pub fn tail(lines: &[impl AsRef<str>], n: usize) -> String {
         .iter()
         .fold(String::new(), |tail, line| tail + "    " + line.as_ref() + "\n")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    #[test]
+    fn lines_are_found_before_and_after_they_are_written() {
+        let (reader, mut writer) = std::io::pipe().unwrap();
+        let log = Log::default();
+        log.capture(reader);
+        let waiting = thread::spawn({
+            let log = log.clone();
+            move || log.await_line(|line| line.contains("second"), super::super::PATIENCE)
+        });
+        writer.write_all(b"the first\nthe sec").unwrap();
+        writer.write_all(b"ond\n\xff not text\n").unwrap();
+        assert_eq!(waiting.join().unwrap().as_deref(), Some("the second"));
+        assert_eq!(
+            log.await_line(|line| line.contains("first"), Duration::ZERO).as_deref(),
+            Some("the first")
+        );
+        assert_eq!(log.await_line(|line| line.contains("third"), Duration::from_millis(50)), None);
+        drop(writer);
+        assert!(log.await_line(|line| line.ends_with("not text"), super::super::PATIENCE).is_some());
+        assert_eq!(tail(&log.lines()[..2], 1), "    the second\n");
+    }
+}

@@ -1,5 +1,8 @@
 //! Ports nobody else is using.
-#![allow(clippy::disallowed_types, reason = "two test processes must not try the same ports in the same order")]
+#![allow(
+    clippy::disallowed_types,
+    reason = "two test processes must not try the same ports in the same order"
+)]
 
 use std::collections::HashSet;
 use std::hash::{BuildHasher, RandomState};
