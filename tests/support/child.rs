@@ -41,10 +41,13 @@ impl BoundChild {
         (self.child.stdout.take(), self.child.stderr.take())
     }
 
-    /// Sends `signal`; a process that has ended is left alone.
+    /// Sends `signal`; a process that has ended is left alone. A frozen process is frozen when this returns.
     pub fn signal(&mut self, signal: Signal) {
         if self.exited().is_none() {
             send(self.child.id(), signal);
+            if matches!(signal, Signal::Stop) {
+                await_stop(self.child.id());
+            }
         }
     }
 
@@ -131,6 +134,17 @@ fn send(pid: u32, signal: Signal) {
     };
     // SAFETY: kill has no memory effects; the caller has not reaped the child, so the ID is still the child's.
     unsafe { libc::kill(libc::pid_t::try_from(pid).expect("process IDs fit pid_t"), number) };
+}
+
+/// The signal is only on its way when `kill` returns; a later one of a lower number would overtake it.
+#[allow(unsafe_code, reason = "the standard library waits for the end only")]
+fn await_stop(pid: u32) {
+    // SAFETY: all-zero is a valid siginfo_t, and it outlives the call that fills it. WNOWAIT leaves the child, stopped
+    // or ended, to be waited for by its owner.
+    unsafe {
+        let mut info = std::mem::zeroed();
+        libc::waitid(libc::P_PID, pid, &raw mut info, libc::WSTOPPED | libc::WEXITED | libc::WNOWAIT);
+    }
 }
 
 /// Runs `last` when the process exits, for what statics own: they are never dropped.
