@@ -2,4 +2,9 @@
 //!
 //! Start with `docs/ARCHITECTURE.md`, which says where each part lives and what may use what.
 
+pub mod codec;
+pub mod config;
+pub mod engine;
+pub mod kafka;
 pub mod schedule;
+pub mod scheduler;

@@ -154,7 +154,14 @@ mod tests {
 
     #[test]
     fn malformed_runs_are_refused() {
-        for bad in [&[1][..], &[3][..], &[2, 0xff, 0][..], &[2, b'a'][..], &[2, b'a', 3][..], &[2, b'a', 4, b'x'][..]] {
+        for bad in [
+            &[1][..],
+            &[3][..],
+            &[2, 0xff, 0][..],
+            &[2, b'a'][..],
+            &[2, b'a', 3][..],
+            &[2, b'a', 4, b'x'][..],
+        ] {
             assert_eq!(Headers::parse(bad), None, "{bad:?}");
         }
     }

@@ -72,7 +72,13 @@ mod tests {
 
     #[test]
     fn an_integer_cut_short_or_too_wide_is_refused() {
-        for bad in [&[][..], &[0x80][..], &[0xff; 9][..], &[0xff; 11][..], &[0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x02][..]] {
+        for bad in [
+            &[][..],
+            &[0x80][..],
+            &[0xff; 9][..],
+            &[0xff; 11][..],
+            &[0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x02][..],
+        ] {
             let mut input = bad;
             assert_eq!(read(&mut input), None);
             assert_eq!(input, bad);

@@ -1,0 +1,209 @@
+//! Kafka behind three narrow traits: the [`Log`] a shard reads, the [`Transactions`] it writes, and the [`Clock`].
+//!
+//! The scheduler is generic over them, so the same shard code runs against librdkafka and against a simulated
+//! cluster. Everything unsafe lives in [`ffi`].
+
+pub mod client;
+pub mod clock;
+mod ffi;
+pub mod log;
+pub mod observer;
+pub mod producer;
+pub mod topics;
+
+use std::time::Duration;
+
+use crate::schedule::Headers;
+
+/// Where the time comes from.
+pub trait Clock {
+    /// The wall clock, milliseconds since the Unix epoch. May step either way.
+    fn now_ms(&self) -> i64;
+
+    /// A clock that only goes forward, milliseconds since some fixed instant; for time-outs and back-off.
+    fn monotonic_ms(&self) -> u64;
+}
+
+/// One partition of a schedule topic, read in order with read-committed isolation.
+pub trait Log {
+    /// Waits up to `wait` for something to read, then hands at most `max` items to `sink`, in log order.
+    ///
+    /// Returns the number handed over; 0 after a wait in vain or a wake-up.
+    fn read(
+        &mut self,
+        wait: Duration,
+        max: usize,
+        sink: &mut dyn FnMut(LogItem<'_>),
+    ) -> Result<usize, LogError>;
+
+    /// The offset before which everything readable was handed over, as far as it is known without waiting.
+    fn position(&mut self) -> i64;
+
+    /// The partition's high watermark, open transactions included.
+    fn end_offset(&mut self, wait: Duration) -> Result<i64, LogError>;
+
+    /// The topic's ID, which a topic that is deleted and created again does not keep; empty where the cluster has none.
+    fn topic_id(&mut self, wait: Duration) -> Result<String, LogError>;
+}
+
+/// What [`Log::read`] hands over.
+#[derive(Clone, Copy, Debug)]
+pub enum LogItem<'a> {
+    /// A committed record.
+    Record(LogRecord<'a>),
+    /// Everything readable before this offset has been handed over.
+    End(i64),
+}
+
+/// A record of a schedule topic.
+#[derive(Clone, Copy, Debug)]
+pub struct LogRecord<'a> {
+    /// Its offset in the partition.
+    pub offset: i64,
+    /// Its key: the schedule ID.
+    pub key: Option<&'a [u8]>,
+    /// Its value: the encoded schedule; `None` is a tombstone.
+    pub value: Option<&'a [u8]>,
+    /// Its headers.
+    pub headers: Headers<'a>,
+}
+
+/// Why a log could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// The position no longer exists: records were deleted, the log was truncated or the topic created anew. What was
+    /// loaded before stands for a log that is gone.
+    #[error("the log no longer holds the position of this partition ({0}); it is loaded again from the beginning")]
+    OutOfRange(String),
+    /// Try again.
+    #[error("{0}")]
+    Retriable(String),
+}
+
+/// A message on its way to its destination.
+#[derive(Clone, Copy, Debug)]
+pub struct Message<'a> {
+    /// The destination topic.
+    pub topic: &'a str,
+    /// The message's key; the partition follows from it as Java's default partitioner would have it.
+    pub key: &'a [u8],
+    /// The message's value; `None` is null.
+    pub value: Option<&'a [u8]>,
+    /// The message's headers.
+    pub headers: Headers<'a>,
+    /// Headers of the scheduler's own, after the schedule's.
+    pub extra_headers: Headers<'a>,
+}
+
+/// What a shard writes: messages to destinations and records to its own partition.
+///
+/// Calls that may block take a `wait` and answer [`Kind::Retriable`] when it ends first: the same call is then made
+/// again. A transaction goes `begin`, `append`…, `appended`, `send`…, `delivered`, `commit` (or `abort` at any point).
+/// Without transactions (at-least-once) `begin`, `commit` and `abort` are left out.
+pub trait Transactions {
+    /// Takes the partition over: a fresh producer, whose start ends whatever an earlier owner left open and refuses
+    /// all it sends later.
+    fn fence(&mut self, wait: Duration) -> Result<(), TransactionError>;
+
+    /// Opens a transaction.
+    fn begin(&mut self) -> Result<(), TransactionError>;
+
+    /// Enqueues a record to the shard's own partition. Nothing is sent before [`appended`](Self::appended).
+    fn append(
+        &mut self,
+        key: &[u8],
+        value: Option<&[u8]>,
+        headers: Headers<'_>,
+    ) -> Result<(), TransactionError>;
+
+    /// Sends the records enqueued by [`append`](Self::append) and waits for their offsets, in order of appending.
+    fn appended(&mut self, wait: Duration) -> Result<Vec<i64>, TransactionError>;
+
+    /// Enqueues a message; `tag` names it in [`failures`](Self::failures).
+    fn send(&mut self, message: &Message<'_>, tag: usize) -> Result<(), SendError>;
+
+    /// Waits until every message enqueued by [`send`](Self::send) is acknowledged or failed.
+    fn delivered(&mut self, wait: Duration) -> Result<(), TransactionError>;
+
+    /// The messages that failed since the last call, by tag.
+    fn failures(&mut self) -> Vec<(usize, SendError)>;
+
+    /// Commits. `Ok(true)`: committed, but so late that the producer must be replaced ([`fence`](Self::fence)) before
+    /// the next transaction: an answer still under way could end that one instead.
+    fn commit(&mut self, wait: Duration) -> Result<bool, TransactionError>;
+
+    /// Aborts, dropping whatever was enqueued.
+    fn abort(&mut self, wait: Duration) -> Result<(), TransactionError>;
+
+    /// Whether a destination can be written to, as far as can be known before trying. Cached; asks the cluster (which
+    /// creates the topic where it creates topics for producers) once for a new name.
+    fn check_destination(&mut self, topic: &str) -> Result<(), SendError>;
+}
+
+/// What to do about an error of [`Transactions`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Make the same call again.
+    Retriable,
+    /// Abort the transaction; its entries stay.
+    Abortable,
+    /// The producer is finished: [`Transactions::fence`] again, catch up with the log, go on.
+    Fatal,
+    /// Another instance has taken the partition over.
+    Fenced,
+}
+
+/// An error of [`Transactions`], with what to do about it.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{call}: {reason}")]
+pub struct TransactionError {
+    /// What to do.
+    pub kind: Kind,
+    /// The call that failed.
+    pub call: &'static str,
+    /// What Kafka says.
+    pub reason: String,
+}
+
+/// Why a message cannot be delivered to its destination.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum SendError {
+    /// The topic does not exist (and is not created for producers).
+    #[error("the destination topic does not exist; create it")]
+    UnknownTopic,
+    /// The scheduler may not write to it.
+    #[error("not authorised to write to the destination; grant the scheduler WRITE on it")]
+    NotAuthorized,
+    /// The message, or the batch it was sent in, is larger than client or broker allow.
+    #[error("the message is larger than allowed; raise max.message.bytes of the destination (and message.max.bytes)")]
+    TooLarge,
+    /// Kafka has no topic of such a name.
+    #[error("the destination is not a legal topic name (1 to 249 of a-z A-Z 0-9 . _ -)")]
+    IllegalName,
+    /// The scheduler's settings forbid it.
+    #[error("the destination is refused by destinations.allow and destinations.deny")]
+    Denied,
+    /// The queue to the broker is full for the moment.
+    #[error("the producer's queue is full")]
+    QueueFull,
+    /// The broker did not answer; no fault of the message's.
+    #[error("the broker did not answer in time: {0}")]
+    Unavailable(String),
+    /// Anything else.
+    #[error("{0}")]
+    Other(String),
+}
+
+impl SendError {
+    /// Whether the error is about the destination topic as a whole, so that every message to it would meet it.
+    #[must_use]
+    pub fn concerns_topic(&self) -> bool {
+        matches!(self, Self::UnknownTopic | Self::NotAuthorized | Self::IllegalName | Self::Denied)
+    }
+
+    /// Whether the broker or the way to it is to blame, not the message.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::Unavailable(_) | Self::QueueFull)
+    }
+}

@@ -1,0 +1,240 @@
+//! How each kind of client is set up: what correctness and speed need, what the user set, and security.
+
+mod stores;
+
+use rdkafka::ClientConfig;
+use rdkafka::error::KafkaError;
+
+use crate::config::{Delivery, Properties, Settings};
+pub use stores::StoreError;
+
+/// Why no client can be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// A key or trust store is of no use.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// librdkafka does not know a property, or does not take its value.
+    #[error("librdkafka refuses the {client} properties: {why}")]
+    Property {
+        /// Which client's.
+        client: &'static str,
+        /// What librdkafka says.
+        why: String,
+    },
+}
+
+/// What a reader without a group sees of transactions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Isolation {
+    /// Committed records, up to the last stable offset.
+    ReadCommitted,
+    /// Every record, up to the high watermark.
+    ReadUncommitted,
+}
+
+/// What every client has: for admin clients it is all.
+pub fn base(settings: &Settings) -> Result<ClientConfig, ClientError> {
+    let mut config = common(settings)?;
+    apply(&mut config, &settings.kafka.properties);
+    validated(config, "client")
+}
+
+/// A member of the consumer group, which loads and follows the partitions it is given.
+pub fn consumer(settings: &Settings) -> Result<ClientConfig, ClientError> {
+    let mut config = following(settings)?;
+    config
+        .set("group.id", &settings.kafka.group_id)
+        // Positions are never committed: the schedule topic itself says what was delivered.
+        .set("partition.assignment.strategy", "cooperative-sticky")
+        // The group notices a silent instance within ten seconds; what it then does is safe either way.
+        .set("session.timeout.ms", "10000")
+        .set("heartbeat.interval.ms", "3000");
+    apply(&mut config, &settings.kafka.properties);
+    apply(&mut config, &settings.kafka.consumer.properties);
+    validated(config, "consumer")
+}
+
+/// A reader of partitions of its own choice, without a group.
+pub fn reader(settings: &Settings, isolation: Isolation) -> Result<ClientConfig, ClientError> {
+    let mut config = following(settings)?;
+    config.set(
+        "isolation.level",
+        match isolation {
+            Isolation::ReadCommitted => "read_committed",
+            Isolation::ReadUncommitted => "read_uncommitted",
+        },
+    );
+    apply(&mut config, &settings.kafka.properties);
+    apply(&mut config, &settings.kafka.consumer.properties);
+    validated(config, "consumer")
+}
+
+/// A producer of fired messages and tombstones. The caller adds `transactional.id` where there is one.
+pub fn producer(settings: &Settings) -> Result<ClientConfig, ClientError> {
+    let mut config = common(settings)?;
+    config
+        .set("enable.idempotence", "true")
+        .set("partitioner", "murmur2_random")
+        .set("compression.codec", "lz4")
+        .set("batch.size", "1000000")
+        .set("batch.num.messages", "100000")
+        // The broker's default limit of a batch, so that it and not the client decides what is too large.
+        .set("message.max.bytes", "1048588")
+        .set("queue.buffering.max.messages", "1000000")
+        // How long messages to a topic that does not exist hold up the others.
+        .set("topic.metadata.propagation.max.ms", "2000");
+    match settings.delivery {
+        Delivery::ExactlyOnce => config
+            .set("transaction.timeout.ms", settings.transaction.timeout.as_millis().to_string())
+            // The records of a transaction leave when it is flushed. Until then they must stay together: its own
+            // ones have to be one record batch.
+            .set("linger.ms", "100")
+            // A retry that librdkafka hides is told from a slow commit by this wait (see docs/ARCHITECTURE.md).
+            .set("retry.backoff.ms", "1000"),
+        Delivery::AtLeastOnce => config.set("linger.ms", "5"),
+    };
+    apply(&mut config, &settings.kafka.properties);
+    apply(&mut config, &settings.kafka.producer.properties);
+    validated(config, "producer")
+}
+
+fn common(settings: &Settings) -> Result<ClientConfig, ClientError> {
+    let kafka = &settings.kafka;
+    let mut config = ClientConfig::new();
+    config
+        .set("bootstrap.servers", &kafka.brokers)
+        .set("client.id", "kms")
+        .set("security.protocol", kafka.security_protocol.as_str())
+        .set("socket.keepalive.enable", "true")
+        .set("enable.metrics.push", "false")
+        // New partitions and topics made anew are noticed within this.
+        .set("topic.metadata.refresh.interval.ms", "10000");
+    if kafka.security_protocol.has_tls() {
+        config.set("ssl.endpoint.identification.algorithm", "https");
+        stores::apply(kafka, &mut config)?;
+    }
+    Ok(config)
+}
+
+fn following(settings: &Settings) -> Result<ClientConfig, ClientError> {
+    let mut config = common(settings)?;
+    config
+        .set("isolation.level", "read_committed")
+        .set("enable.auto.commit", "false")
+        .set("enable.auto.offset.store", "false")
+        .set("enable.partition.eof", "true")
+        .set("auto.offset.reset", "error")
+        .set("allow.auto.create.topics", "false")
+        // A full queue pauses its partition for this long: at the default of a second, a load would mostly wait.
+        .set("fetch.queue.backoff.ms", "5")
+        .set("queued.min.messages", "300000")
+        .set("queued.max.messages.kbytes", "131072")
+        .set("fetch.message.max.bytes", "8388608")
+        .set("fetch.max.bytes", "67108864")
+        // The end of a partition is reported by an answer to a fetch, so up to this late.
+        .set("fetch.wait.max.ms", "50");
+    Ok(config)
+}
+
+/// Sets the user's properties over ours, whichever of its names a property was called by.
+fn apply(config: &mut ClientConfig, properties: &Properties) {
+    for (name, value) in properties.iter() {
+        config.set(canonical(name), value);
+    }
+}
+
+/// The name we use for a property that has two. With both set, it would be left to chance which of them holds.
+fn canonical(name: &str) -> &str {
+    match name {
+        "compression.type" => "compression.codec",
+        "queue.buffering.max.ms" => "linger.ms",
+        "max.partition.fetch.bytes" => "fetch.message.max.bytes",
+        other => other,
+    }
+}
+
+/// Lets librdkafka judge names and values now, where the answer can be a sentence.
+fn validated(config: ClientConfig, client: &'static str) -> Result<ClientConfig, ClientError> {
+    match config.create_native_config() {
+        Ok(_) => Ok(config),
+        Err(KafkaError::ClientConfig(_, why, _, _)) => Err(ClientError::Property { client, why }),
+        Err(other) => Err(ClientError::Property { client, why: other.to_string() }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::config::Sources;
+    use rdkafka::consumer::BaseConsumer;
+    use rdkafka::producer::BaseProducer;
+
+    fn settings(environment: &[(&str, &str)]) -> Settings {
+        let environment = environment.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
+        Settings::load(&Sources { environment, ..Sources::default() }).unwrap().settings
+    }
+
+    #[test]
+    fn librdkafka_takes_each_set_of_properties() {
+        for delivery in ["exactly-once", "at-least-once"] {
+            let settings = settings(&[("KMS_DELIVERY", delivery), ("KAFKA_BROKERS", "127.0.0.1:1")]);
+            let mut producing = producer(&settings).unwrap();
+            if settings.delivery == Delivery::ExactlyOnce {
+                producing.set("transactional.id", "kms:s:0");
+            }
+            producing.create::<BaseProducer>().unwrap();
+            consumer(&settings).unwrap().create::<BaseConsumer>().unwrap();
+            reader(&settings, Isolation::ReadUncommitted).unwrap().create::<BaseConsumer>().unwrap();
+            base(&settings).unwrap();
+        }
+    }
+
+    #[test]
+    fn the_users_properties_win_under_either_name_and_reach_the_right_client() {
+        let settings = settings(&[
+            ("KMS_KAFKA_PROPERTIES", "client.id=mine;sasl.mechanism=PLAIN"),
+            ("KMS_KAFKA_CONSUMER_PROPERTIES", "session.timeout.ms=6000"),
+            ("KMS_KAFKA_PRODUCER_PROPERTIES", "compression.type=zstd"),
+        ]);
+        let producer = producer(&settings).unwrap();
+        assert_eq!(producer.get("compression.codec"), Some("zstd"));
+        assert_eq!(producer.get("compression.type"), None);
+        assert_eq!(producer.get("session.timeout.ms"), None);
+        let consumer = consumer(&settings).unwrap();
+        assert_eq!(consumer.get("session.timeout.ms"), Some("6000"));
+        assert_eq!(consumer.get("client.id"), Some("mine"));
+        assert_eq!(base(&settings).unwrap().get("sasl.mechanism"), Some("PLAIN"));
+    }
+
+    #[test]
+    fn what_correctness_needs_is_set() {
+        let settings = settings(&[]);
+        let consumer = consumer(&settings).unwrap();
+        for (property, value) in [
+            ("isolation.level", "read_committed"),
+            ("enable.auto.commit", "false"),
+            ("enable.auto.offset.store", "false"),
+            ("enable.partition.eof", "true"),
+            ("auto.offset.reset", "error"),
+            ("partition.assignment.strategy", "cooperative-sticky"),
+        ] {
+            assert_eq!(consumer.get(property), Some(value), "{property}");
+        }
+        let producer = producer(&settings).unwrap();
+        assert_eq!(producer.get("enable.idempotence"), Some("true"));
+        assert_eq!(producer.get("partitioner"), Some("murmur2_random"));
+        assert_eq!(producer.get("transaction.timeout.ms"), Some("10000"));
+        let watermarks = reader(&settings, Isolation::ReadUncommitted).unwrap();
+        assert_eq!(watermarks.get("isolation.level"), Some("read_uncommitted"));
+        assert_eq!(watermarks.get("group.id"), None);
+    }
+
+    #[test]
+    fn an_unknown_property_is_named() {
+        let settings = settings(&[("KMS_KAFKA_CONSUMER_PROPERTIES", "sesion.timeout.ms=1")]);
+        let message = consumer(&settings).unwrap_err().to_string();
+        assert!(message.contains("consumer") && message.contains("sesion.timeout.ms"), "{message}");
+    }
+}

@@ -1,0 +1,35 @@
+//! Everything unsafe about librdkafka: partition queues read in batches, a producer whose delivery reports are served
+//! on the caller's thread, topic IDs. The rest of the crate sees safe types only.
+//!
+//! Why not the `rdkafka` crate's own types: its producer flushes in steps of 100 ms and hides the offsets of delivery
+//! reports, its partition queues allocate per record and cannot be woken, and it has no `DescribeTopics`.
+#![allow(unsafe_code, reason = "the crate's only door to librdkafka's C API; every block says why it is sound")]
+
+mod producer;
+mod queue;
+mod topics;
+
+pub(super) use producer::{NativeProducer, Report, TopicHandle};
+pub(super) use queue::{NativeQueue, QueueItem, QueueWaker, position};
+pub(super) use topics::topic_ids;
+
+use std::ffi::{CStr, c_char};
+
+use rdkafka::bindings as sys;
+pub(super) use rdkafka::types::RDKafkaErrorCode as ErrorCode;
+
+/// What librdkafka says an error code means.
+fn describe(err: sys::rd_kafka_resp_err_t) -> String {
+    // SAFETY: rd_kafka_err2str returns a static, NUL-terminated string for every code.
+    unsafe { to_text(sys::rd_kafka_err2str(err)) }
+}
+
+/// # Safety
+/// `text` is null or a NUL-terminated string that outlives the call.
+unsafe fn to_text(text: *const c_char) -> String {
+    if text.is_null() {
+        return String::new();
+    }
+    // SAFETY: not null; NUL-terminated by the caller's promise.
+    unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned()
+}

@@ -1,0 +1,113 @@
+//! A schedule partition as a [`Log`]: its own queue, read on the shard's thread.
+
+use std::ffi::CString;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rdkafka::consumer::{BaseConsumer, ConsumerContext};
+
+use super::ffi::{self, ErrorCode, NativeQueue, QueueItem, QueueWaker};
+use super::observer::Observer;
+use super::{Log, LogError, LogItem, LogRecord};
+
+/// One partition of a consumer, split off the consumer's main queue.
+pub struct PartitionLog<C: ConsumerContext + 'static> {
+    consumer: Arc<BaseConsumer<C>>,
+    observer: Arc<Observer>,
+    topic: String,
+    topic_c: CString,
+    partition: i32,
+    queue: NativeQueue,
+    /// The offset after the last record handed over.
+    after_record: i64,
+}
+
+/// Wakes the thread that waits in [`Log::read`].
+#[derive(Clone)]
+pub struct Waker(QueueWaker);
+
+impl Waker {
+    /// Makes a wait in [`Log::read`] end at once.
+    pub fn wake(&self) {
+        self.0.wake();
+    }
+}
+
+impl<C: ConsumerContext + 'static> PartitionLog<C> {
+    /// Splits a partition off, before it is assigned to the consumer.
+    ///
+    /// `None`: the topic's name cannot be one of Kafka's.
+    #[must_use]
+    pub fn split(
+        consumer: Arc<BaseConsumer<C>>,
+        observer: Arc<Observer>,
+        topic: &str,
+        partition: i32,
+    ) -> Option<Self> {
+        let queue = NativeQueue::split(Arc::clone(&consumer), topic, partition)?;
+        Some(Self {
+            consumer,
+            observer,
+            topic: topic.to_owned(),
+            topic_c: CString::new(topic).ok()?,
+            partition,
+            queue,
+            after_record: 0,
+        })
+    }
+
+    /// A handle that wakes the reading thread.
+    #[must_use]
+    pub fn waker(&self) -> Waker {
+        Waker(self.queue.waker())
+    }
+}
+
+impl<C: ConsumerContext + 'static> Log for PartitionLog<C> {
+    fn read(
+        &mut self,
+        wait: Duration,
+        max: usize,
+        sink: &mut dyn FnMut(LogItem<'_>),
+    ) -> Result<usize, LogError> {
+        let mut failure = None;
+        let after_record = &mut self.after_record;
+        let count = self.queue.read(wait, max, &mut |item| match item {
+            QueueItem::Record { offset, key, value, headers } => {
+                *after_record = offset + 1;
+                sink(LogItem::Record(LogRecord { offset, key, value, headers }));
+            }
+            QueueItem::End { offset } => sink(LogItem::End(offset)),
+            QueueItem::Error { code, reason } => failure = Some(log_error(code, reason)),
+        });
+        failure.map_or(Ok(count), Err)
+    }
+
+    fn position(&mut self) -> i64 {
+        let eof = self.queue.eof_offset();
+        let known = self.after_record.max(eof);
+        match ffi::position(&self.consumer, &self.topic_c, self.partition) {
+            // Exactly one past an end-of-partition event may be librdkafka's miscount; anything beyond was read.
+            Some(native) if native != eof + 1 => known.max(native),
+            _ => known,
+        }
+    }
+
+    fn end_offset(&mut self, wait: Duration) -> Result<i64, LogError> {
+        self.observer.end_offset(&self.topic, self.partition, wait)
+    }
+
+    fn topic_id(&mut self, wait: Duration) -> Result<String, LogError> {
+        self.observer.topic_id(&self.topic, wait)
+    }
+}
+
+fn log_error(code: ErrorCode, reason: String) -> LogError {
+    match code {
+        ErrorCode::AutoOffsetReset
+        | ErrorCode::OffsetOutOfRange
+        | ErrorCode::LogTruncation
+        | ErrorCode::UnknownTopicId => LogError::OutOfRange(reason),
+        _ => LogError::Retriable(reason),
+    }
+}

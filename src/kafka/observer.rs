@@ -1,0 +1,92 @@
+//! A client without a group that sees open transactions: high watermarks, topic IDs, which topics there are.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rdkafka::ClientConfig;
+use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::error::KafkaError;
+
+use super::LogError;
+use super::ffi::{self, ErrorCode};
+
+/// Asks the cluster what a read-committed consumer cannot know. Shared by all shards.
+pub struct Observer {
+    client: BaseConsumer<QuietContext>,
+}
+
+impl Observer {
+    /// A client of the cluster that `config` (without group) describes.
+    pub fn new(config: &ClientConfig) -> Result<Arc<Self>, KafkaError> {
+        let client = config
+            .clone()
+            .remove("group.id")
+            .set("isolation.level", "read_uncommitted")
+            .create_with_context(QuietContext)?;
+        Ok(Arc::new(Self { client }))
+    }
+
+    /// The partition's high watermark, open transactions included.
+    pub fn end_offset(&self, topic: &str, partition: i32, wait: Duration) -> Result<i64, LogError> {
+        self.watermarks(topic, partition, wait).map(|(_, high)| high)
+    }
+
+    /// The partition's first offset and its high watermark.
+    pub fn watermarks(&self, topic: &str, partition: i32, wait: Duration) -> Result<(i64, i64), LogError> {
+        self.client
+            .fetch_watermarks(topic, partition, wait)
+            .map_err(|error| LogError::Retriable(format!("cannot ask for the end of {topic}-{partition}: {error}")))
+    }
+
+    /// The topic's ID; empty where the cluster has no topic IDs (the demo's embedded one).
+    pub fn topic_id(&self, topic: &str, wait: Duration) -> Result<String, LogError> {
+        let failed = |code| LogError::Retriable(format!("cannot ask for the ID of topic {topic}: {code}"));
+        match ffi::topic_ids(&self.client, &[topic], wait) {
+            Ok(mut ids) => ids.remove(topic).unwrap_or(Err(ErrorCode::UnknownTopic)).map_err(failed),
+            Err(ErrorCode::UnsupportedFeature) => Ok(String::new()),
+            Err(code) => Err(failed(code)),
+        }
+    }
+
+    /// The number of partitions of a topic; `None` when it does not exist.
+    pub fn partition_count(&self, topic: &str, wait: Duration) -> Result<Option<usize>, LogError> {
+        let failed = |reason: String| LogError::Retriable(format!("cannot ask about topic {topic}: {reason}"));
+        let metadata = self.client.fetch_metadata(Some(topic), wait).map_err(|error| failed(error.to_string()))?;
+        let Some(found) = metadata.topics().iter().find(|t| t.name() == topic) else { return Ok(None) };
+        match found.error().map(ErrorCode::from) {
+            None => Ok(Some(found.partitions().len())),
+            Some(ErrorCode::UnknownTopicOrPartition | ErrorCode::UnknownTopic) => Ok(None),
+            Some(code) => Err(failed(code.to_string())),
+        }
+    }
+}
+
+/// Says librdkafka's errors at debug level: those that matter come back from the calls that meet them.
+pub(super) struct QuietContext;
+
+impl ClientContext for QuietContext {
+    fn log(&self, level: RDKafkaLogLevel, fac: &str, log_message: &str) {
+        log_client_line(level, fac, log_message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!("librdkafka: {error}: {reason}");
+    }
+}
+
+impl ConsumerContext for QuietContext {}
+
+/// librdkafka's own log lines: what it cannot mend itself is an error, the rest is for debugging.
+pub(super) fn log_client_line(level: RDKafkaLogLevel, facility: &str, text: &str) {
+    match level {
+        RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
+            tracing::error!("librdkafka {facility}: {text}");
+        }
+        RDKafkaLogLevel::Error | RDKafkaLogLevel::Warning | RDKafkaLogLevel::Notice => {
+            tracing::debug!("librdkafka {facility}: {text}");
+        }
+        RDKafkaLogLevel::Info | RDKafkaLogLevel::Debug => tracing::trace!("librdkafka {facility}: {text}"),
+    }
+}

@@ -1,0 +1,327 @@
+//! The producer of one shard: [`Transactions`] over librdkafka.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use rdkafka::ClientConfig;
+
+use super::ffi::{ErrorCode, NativeProducer, Report, TopicHandle};
+use super::{Kind, Message, SendError, TransactionError, Transactions};
+use crate::schedule::Headers;
+
+/// librdkafka retries a commit whose answer is missing after `retry.backoff.ms` (set to 1000, ±20 %), out of sight. A
+/// commit slower than this may have been retried, and the delayed first request could end the *next* transaction of
+/// the same producer epoch: a new epoch is taken instead.
+const COMMIT_SUSPECT_AFTER: Duration = Duration::from_millis(800);
+
+/// How long a question about a new destination may hold the shard up.
+const DESTINATION_WAIT: Duration = Duration::from_millis(1000);
+
+/// Set on tags of records to the shard's own partition.
+const OWN: usize = 1 << (usize::BITS - 1);
+
+/// The producer of one shard.
+pub struct ShardProducer {
+    config: ClientConfig,
+    topic: String,
+    partition: i32,
+    transactional_id: String,
+    mode: Mode,
+    /// At-least-once only: the producer that takes the transactional ID over once, to end an exactly-once owner.
+    fencer: Option<NativeProducer>,
+    live: Option<Live>,
+}
+
+/// How a shard's writes reach the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// In transactions of the shard's own transactional ID.
+    Transactional,
+    /// One by one. The transactional ID is taken over once all the same, where that is allowed, so that an owner still
+    /// running in the other mode is refused.
+    Plain,
+}
+
+/// A producer and what belongs to it. Field order is drop order: topic handles go before their producer.
+struct Live {
+    destinations: HashMap<String, TopicHandle>,
+    own_topic: TopicHandle,
+    producer: NativeProducer,
+    initialised: bool,
+    own_enqueued: usize,
+    own_offsets: Vec<Option<i64>>,
+    own_failure: Option<String>,
+    failures: Vec<(usize, SendError)>,
+}
+
+impl ShardProducer {
+    /// A producer for the shard of a partition.
+    #[must_use]
+    pub fn new(config: ClientConfig, topic: &str, partition: i32, transactional_id: String, mode: Mode) -> Self {
+        Self { config, topic: topic.to_owned(), partition, transactional_id, mode, fencer: None, live: None }
+    }
+
+    fn create(&self, mode: Mode) -> Result<NativeProducer, TransactionError> {
+        let mut config = self.config.clone();
+        match mode {
+            Mode::Transactional => config.set("transactional.id", &self.transactional_id),
+            Mode::Plain => config.remove("transaction.timeout.ms"),
+        };
+        NativeProducer::new(&config).map_err(|reason| TransactionError {
+            kind: Kind::Fatal,
+            call: "create producer",
+            reason,
+        })
+    }
+
+    /// Ends an exactly-once owner of the partition; a cluster or an ACL without transactions has none to end.
+    fn fence_other_mode(&mut self, wait: Duration) -> Result<(), TransactionError> {
+        let fencer = match self.fencer.take() {
+            Some(fencer) => fencer,
+            None => self.create(Mode::Transactional)?,
+        };
+        match fencer.init_transactions(wait) {
+            Err(error) if error.kind == Kind::Retriable => {
+                self.fencer = Some(fencer);
+                Err(error)
+            }
+            Err(error) => {
+                tracing::info!(
+                    topic = self.topic,
+                    partition = self.partition,
+                    "transactions are not available here ({error}); an exactly-once instance cannot be fenced off"
+                );
+                Ok(())
+            }
+            Ok(()) => Ok(()),
+        }
+    }
+
+    fn live(&mut self) -> Result<&mut Live, TransactionError> {
+        self.live.as_mut().ok_or_else(|| TransactionError {
+            kind: Kind::Fatal,
+            call: "producer",
+            reason: "the partition is not taken over yet".to_owned(),
+        })
+    }
+}
+
+impl Transactions for ShardProducer {
+    fn fence(&mut self, wait: Duration) -> Result<(), TransactionError> {
+        if self.mode == Mode::Plain {
+            self.fence_other_mode(wait)?;
+        }
+        if self.live.as_ref().is_none_or(|live| live.initialised) {
+            self.live = None;
+            let producer = self.create(self.mode)?;
+            let own_topic = producer.topic(&self.topic).expect("a partition of this topic is being read");
+            self.live = Some(Live {
+                destinations: HashMap::new(),
+                own_topic,
+                producer,
+                initialised: false,
+                own_enqueued: 0,
+                own_offsets: Vec::new(),
+                own_failure: None,
+                failures: Vec::new(),
+            });
+        }
+        let live = self.live.as_mut().expect("made above");
+        if self.mode == Mode::Transactional
+            && let Err(error) = live.producer.init_transactions(wait)
+        {
+            if error.kind != Kind::Retriable {
+                self.live = None;
+            }
+            return Err(error);
+        }
+        live.initialised = true;
+        Ok(())
+    }
+
+    fn begin(&mut self) -> Result<(), TransactionError> {
+        let live = self.live()?;
+        live.reset();
+        live.producer.begin()
+    }
+
+    fn append(
+        &mut self,
+        key: &[u8],
+        value: Option<&[u8]>,
+        headers: Headers<'_>,
+    ) -> Result<(), TransactionError> {
+        let partition = self.partition;
+        let live = self.live()?;
+        let tag = OWN | live.own_enqueued;
+        live.producer
+            .produce(&live.own_topic, partition, key, value, [headers, Headers::default()], tag)
+            .map_err(|code| live.produce_error("append", code))?;
+        live.own_enqueued += 1;
+        live.own_offsets.push(None);
+        Ok(())
+    }
+
+    fn appended(&mut self, wait: Duration) -> Result<Vec<i64>, TransactionError> {
+        let live = self.live()?;
+        live.flush("append", wait)?;
+        if let Some(reason) = live.own_failure.take() {
+            let error = TransactionError { kind: Kind::Abortable, call: "append", reason };
+            return Err(live.producer.fatal_error().unwrap_or(error));
+        }
+        let offsets: Option<Vec<i64>> = live.own_offsets.drain(..).collect();
+        live.own_enqueued = 0;
+        offsets.ok_or_else(|| TransactionError {
+            kind: Kind::Abortable,
+            call: "append",
+            reason: "records were given up by librdkafka".to_owned(),
+        })
+    }
+
+    fn send(&mut self, message: &Message<'_>, tag: usize) -> Result<(), SendError> {
+        let live = self.live().map_err(|error| SendError::Other(error.to_string()))?;
+        live.know_destination(message.topic)?;
+        live.producer
+            .produce(&live.destinations[message.topic], -1, message.key, message.value, [message.headers, message.extra_headers], tag)
+            .map_err(send_error)
+    }
+
+    fn delivered(&mut self, wait: Duration) -> Result<(), TransactionError> {
+        self.live()?.flush("send", wait)
+    }
+
+    fn failures(&mut self) -> Vec<(usize, SendError)> {
+        let Some(live) = &mut self.live else { return Vec::new() };
+        let failures = std::mem::take(&mut live.failures);
+        if !failures.is_empty() {
+            // What was known about the destinations may be what was wrong.
+            live.destinations.clear();
+        }
+        failures
+    }
+
+    #[allow(clippy::disallowed_methods, reason = "times librdkafka's hidden retries, not schedules")]
+    fn commit(&mut self, wait: Duration) -> Result<bool, TransactionError> {
+        let live = self.live()?;
+        let started = Instant::now();
+        live.producer.commit(wait)?;
+        Ok(started.elapsed() >= COMMIT_SUSPECT_AFTER)
+    }
+
+    fn abort(&mut self, wait: Duration) -> Result<(), TransactionError> {
+        let live = self.live()?;
+        let result = live.producer.abort(wait);
+        live.serve_reports();
+        if result.is_ok() {
+            live.reset();
+        }
+        result
+    }
+
+    fn check_destination(&mut self, topic: &str) -> Result<(), SendError> {
+        if !is_legal_topic(topic) {
+            return Err(SendError::IllegalName);
+        }
+        let live = self.live().map_err(|error| SendError::Other(error.to_string()))?;
+        live.know_destination(topic)
+    }
+}
+
+impl Live {
+    /// Makes sure that a destination's handle is held; asks the cluster about one that is new to this producer.
+    fn know_destination(&mut self, topic: &str) -> Result<(), SendError> {
+        if !self.destinations.contains_key(topic) {
+            let handle = self.producer.topic(topic).ok_or(SendError::IllegalName)?;
+            self.producer.metadata(&handle, DESTINATION_WAIT).map_err(send_error)?;
+            self.destinations.insert(topic.to_owned(), handle);
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self, call: &'static str, wait: Duration) -> Result<(), TransactionError> {
+        let flushed = self.producer.flush(wait);
+        self.serve_reports();
+        if let Some(error) = self.producer.fatal_error() {
+            return Err(error);
+        }
+        if flushed {
+            return Ok(());
+        }
+        Err(TransactionError { kind: Kind::Retriable, call, reason: "the broker has not answered yet".to_owned() })
+    }
+
+    fn serve_reports(&mut self) {
+        for Report { tag, outcome } in self.producer.take_reports() {
+            match outcome {
+                Ok(offset) if tag & OWN != 0 => {
+                    if let Some(slot) = self.own_offsets.get_mut(tag & !OWN) {
+                        *slot = Some(offset);
+                    }
+                }
+                Ok(_) => {}
+                // Given up by an abort, which has another reason.
+                Err(ErrorCode::PurgeQueue | ErrorCode::PurgeInflight) => {}
+                Err(code) if tag & OWN != 0 => self.own_failure = Some(Report::reason(code)),
+                Err(code) => self.failures.push((tag, send_error(code))),
+            }
+        }
+    }
+
+    fn reset(&mut self) {
+        self.producer.poll();
+        self.serve_reports();
+        self.own_enqueued = 0;
+        self.own_offsets.clear();
+        self.own_failure = None;
+        self.failures.clear();
+    }
+
+    fn produce_error(&self, call: &'static str, code: ErrorCode) -> TransactionError {
+        self.producer.fatal_error().unwrap_or_else(|| TransactionError {
+            kind: Kind::Abortable,
+            call,
+            reason: Report::reason(code),
+        })
+    }
+}
+
+/// Kafka's rule for topic names.
+#[must_use]
+pub fn is_legal_topic(name: &str) -> bool {
+    let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    (1..=249).contains(&name.len()) && name.bytes().all(legal) && name != "." && name != ".."
+}
+
+fn send_error(code: ErrorCode) -> SendError {
+    match code {
+        ErrorCode::UnknownTopic
+        | ErrorCode::UnknownTopicOrPartition
+        | ErrorCode::UnknownPartition
+        | ErrorCode::LeaderNotAvailable => SendError::UnknownTopic,
+        ErrorCode::TopicAuthorizationFailed => SendError::NotAuthorized,
+        ErrorCode::MessageSizeTooLarge | ErrorCode::MessageBatchTooLarge => SendError::TooLarge,
+        ErrorCode::InvalidTopic => SendError::IllegalName,
+        ErrorCode::QueueFull => SendError::QueueFull,
+        ErrorCode::MessageTimedOut
+        | ErrorCode::OperationTimedOut
+        | ErrorCode::TimedOutQueue
+        | ErrorCode::BrokerTransportFailure
+        | ErrorCode::AllBrokersDown => SendError::Unavailable(Report::reason(code)),
+        other => SendError::Other(Report::reason(other)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn topic_names_follow_kafkas_rule() {
+        for legal in ["a", "orders.v1", "A-b_c.9", "..."] {
+            assert!(is_legal_topic(legal), "{legal}");
+        }
+        for illegal in ["", ".", "..", "a b", "café", "a/b", &"x".repeat(250)] {
+            assert!(!is_legal_topic(illegal), "{illegal}");
+        }
+    }
+}

@@ -1,0 +1,561 @@
+//! Firing: what is due becomes one verified transaction (or, at-least-once, messages and then tombstones).
+//!
+//! A verified transaction, step by step:
+//! 1. append the tombstones to the own partition as one record batch; their offsets are `b … b+n−1`;
+//! 2. apply the log up to `b`: the open transaction holds the last stable offset there, so nothing newer can slip in;
+//! 3. a version that is no longer the newest of its key is out: abort, go on with the rest;
+//! 4. only then send the messages, and commit;
+//! 5. apply the tombstones locally, exactly as if they had been read.
+
+use std::collections::HashMap;
+
+use crate::engine::pending::{BatchLimits, Handle, View};
+use crate::kafka::producer::Mode;
+use crate::kafka::{Clock, Kind, Log, Message, SendError, TransactionError, Transactions};
+use crate::schedule::{Headers, HeadersBuf};
+
+use super::record::Applier;
+use super::runner::{ADVANCE_BUDGET, Interrupted, Runner, SLICE, Written};
+use super::status::{SetAsideReason, TransactionOutcome};
+use super::throttle::Throttle;
+
+/// What a record of the log costs beside its key: lengths, deltas and the two headers of a tombstone.
+const TOMBSTONE_OVERHEAD_BYTES: usize = 128;
+/// Schedules in a batch whose messages are sent one at a time, to learn which of them is refused.
+const CAREFUL_COUNT: usize = 64;
+/// A destination that was refused is not asked about again for this long.
+const REFUSAL_REMEMBERED_MS: u64 = 1_000;
+
+/// What the fire loop remembers from batch to batch.
+pub(super) struct Firing {
+    /// Grows towards the configured limit while transactions succeed, halves when one is torn or raced with.
+    count_limit: usize,
+    count_max: usize,
+    /// Failed attempts of schedules that were set aside, for their back-off.
+    attempts: HashMap<Handle, u32>,
+    /// Failed together with others for a reason that may be one of them alone: sent one at a time next.
+    suspects: HashMap<Handle, SendError>,
+    /// Destinations refused a moment ago (monotonic milliseconds, reason).
+    refused: HashMap<String, (u64, SendError)>,
+    complaints: Throttle,
+    headers: HeadersBuf,
+    extra_headers: HeadersBuf,
+}
+
+impl Firing {
+    pub(super) fn new(max_count: usize) -> Self {
+        let count_max = max_count.max(1);
+        Self {
+            count_limit: count_max,
+            count_max,
+            attempts: HashMap::new(),
+            suspects: HashMap::new(),
+            refused: HashMap::new(),
+            complaints: Throttle::default(),
+            headers: HeadersBuf::new(),
+            extra_headers: HeadersBuf::new(),
+        }
+    }
+
+    fn shrink(&mut self) {
+        self.count_limit = (self.count_limit / 2).max(1);
+    }
+
+    fn grow(&mut self) {
+        self.count_limit = (self.count_limit * 2).min(self.count_max);
+    }
+}
+
+/// A batch ready to be written.
+struct Batch {
+    /// The schedules, each with whether a message is sent for it.
+    entries: Vec<Entry>,
+    /// Messages are sent one at a time.
+    careful: bool,
+}
+
+#[derive(Clone, Copy)]
+struct Entry {
+    handle: Handle,
+    due_ms: i64,
+    /// Removed without delivery, because it was overdue before the time the operator named.
+    skipped: bool,
+}
+
+/// How far the own records of a transaction got.
+enum Appended {
+    /// They lie contiguously from here, and everything before is applied.
+    At(i64),
+    /// Other records lie between them, or the log is not readable up to them: aborted.
+    NotNow,
+}
+
+impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
+    /// Fires what is due, one batch.
+    pub(super) fn fire(&mut self) -> Result<(), Interrupted> {
+        if let Some(blocked_until) = self.blocked_until {
+            if self.shard.applied() < blocked_until {
+                return Ok(());
+            }
+            self.blocked_until = None;
+        }
+        let now_ms = self.clock.now_ms();
+        if self.next_fire_ms().is_none_or(|fire_ms| fire_ms > now_ms) {
+            return Ok(());
+        }
+        self.shard.advance(now_ms, ADVANCE_BUDGET);
+        let batch = self.assemble();
+        if batch.entries.is_empty() {
+            self.shard.release();
+            return Ok(());
+        }
+        match self.settings.mode {
+            Mode::Transactional => self.fire_in_transaction(&batch),
+            Mode::Plain => self.fire_plainly(&batch),
+        }
+    }
+
+    /// When there may be something to fire: the next due time, and however long it may wait for others.
+    pub(super) fn next_fire_ms(&self) -> Option<i64> {
+        let max_wait_ms = self.settings.max_wait.as_millis() as i64;
+        self.shard.next_wake().map(|wake_ms| wake_ms.saturating_add(max_wait_ms))
+    }
+
+    /// Seals what is due and takes out what cannot go: refused destinations, and what would not fit.
+    fn assemble(&mut self) -> Batch {
+        let limits =
+            BatchLimits { max_count: self.firing.count_limit, max_bytes: self.settings.max_message_bytes };
+        let mut batch = Batch { entries: Vec::new(), careful: false };
+        let mut own_bytes = 0;
+        for handle in self.shard.seal(self.clock.now_ms(), limits) {
+            let Some(view) = self.shard.pending().view(handle) else { continue };
+            let suspect = self.firing.suspects.contains_key(&handle);
+            if batch.entries.is_empty() {
+                batch.careful = suspect;
+            }
+            own_bytes += view.id.len() + TOMBSTONE_OVERHEAD_BYTES;
+            let full = own_bytes > self.settings.max_own_bytes && !batch.entries.is_empty();
+            if full || suspect != batch.careful || (suspect && batch.entries.len() == CAREFUL_COUNT) {
+                // What is left of the sealed batch is released with it and comes first next time.
+                break;
+            }
+            let due_ms = view.schedule.due.epoch_ms();
+            let skipped = self.settings.skip_overdue_before_ms.is_some_and(|limit| due_ms < limit);
+            let refusal = if skipped { None } else { self.refusal(handle) };
+            match refusal {
+                Some(error) => self.set_aside(handle, &error),
+                None => batch.entries.push(Entry { handle, due_ms, skipped }),
+            }
+        }
+        batch
+    }
+
+    /// Why a schedule's destination is not even tried.
+    fn refusal(&mut self, handle: Handle) -> Option<SendError> {
+        self.status.beat();
+        let topic = self.shard.pending().view(handle)?.schedule.topic;
+        if !self.settings.destinations.allows(topic) {
+            return Some(SendError::Denied);
+        }
+        let now_ms = self.clock.monotonic_ms();
+        if let Some((until_ms, error)) = self.firing.refused.get(topic)
+            && now_ms < *until_ms
+        {
+            return Some(error.clone());
+        }
+        match self.transactions.check_destination(topic) {
+            Ok(()) => {
+                if !self.firing.refused.is_empty() {
+                    self.firing.refused.remove(topic);
+                }
+                None
+            }
+            // The transaction will meet it, too, and end without a schedule to blame.
+            Err(error) if error.is_transient() => None,
+            Err(error) => {
+                if self.firing.refused.len() > 1_024 {
+                    self.firing.refused.retain(|_, (until_ms, _)| now_ms < *until_ms);
+                }
+                self.firing.refused.insert(topic.to_owned(), (now_ms + REFUSAL_REMEMBERED_MS, error.clone()));
+                Some(error)
+            }
+        }
+    }
+
+    /// Keeps a schedule that cannot be delivered from holding others up: it is tried again by itself, later.
+    fn set_aside(&mut self, handle: Handle, error: &SendError) {
+        let attempts = self.firing.attempts.entry(handle).or_default();
+        *attempts += 1;
+        let factor = 1u32 << (*attempts - 1).min(16);
+        let delay = self.settings.retry_initial.saturating_mul(factor).min(self.settings.retry_max);
+        self.firing.suspects.remove(&handle);
+        self.counters.set_aside.of(set_aside_reason(error)).increment();
+        if let Some(view) = self.shard.pending().view(handle)
+            && let Some(unsaid) = self.firing.complaints.admit(self.clock.monotonic_ms())
+        {
+            tracing::warn!(
+                topic = self.topic,
+                partition = self.partition,
+                offset = view.offset,
+                destination = view.schedule.topic,
+                attempts = *attempts,
+                retry_in = ?delay,
+                unsaid,
+                "cannot deliver a schedule, set it aside: {error}"
+            );
+        }
+        let retry_at_ms = self.clock.now_ms().saturating_add(delay.as_millis() as i64);
+        self.shard.set_aside(handle, retry_at_ms);
+        self.forget_stale();
+    }
+
+    /// Attempts and suspicions of versions that are gone are dropped once in a while.
+    fn forget_stale(&mut self) {
+        let pending = self.shard.pending();
+        let crowded = |len: usize| len > 2 * pending.set_aside_len() + 1_024;
+        if crowded(self.firing.attempts.len()) {
+            self.firing.attempts.retain(|&handle, _| pending.is_current(handle));
+        }
+        if crowded(self.firing.suspects.len()) {
+            self.firing.suspects.retain(|&handle, _| pending.is_current(handle));
+        }
+    }
+
+    fn fire_in_transaction(&mut self, batch: &Batch) -> Result<(), Interrupted> {
+        let started_ms = self.clock.monotonic_ms();
+        self.transactions.begin()?;
+        for entry in &batch.entries {
+            let Self { shard, transactions, firing, applier, .. } = self;
+            let view = shard.pending().view(entry.handle).expect("sealed, and nothing was applied since");
+            append_tombstone(transactions, applier, &mut firing.headers, &view, entry.skipped)?;
+        }
+        let Appended::At(base) = self.appended_and_applied(batch.entries.len())? else {
+            self.shard.release();
+            return Ok(());
+        };
+        let handles: Vec<Handle> = batch.entries.iter().map(|entry| entry.handle).collect();
+        if !self.shard.all_current(&handles) {
+            self.abort_cleanly()?;
+            self.firing.shrink();
+            self.shard.release();
+            return Ok(());
+        }
+        let failures = self.send_messages(batch)?;
+        if !failures.is_empty() {
+            return self.give_up_on(batch, failures);
+        }
+        let suspect_commit = self.until_answered(|this| this.transactions.commit(SLICE))?;
+        self.settle(batch, base, started_ms);
+        if suspect_commit {
+            // An answer still under way could end the next transaction of the same epoch: take a new one.
+            self.shard.unfence();
+        }
+        Ok(())
+    }
+
+    /// Step 1 and 2: the appended records' offsets, and the log applied up to them.
+    fn appended_and_applied(&mut self, count: usize) -> Result<Appended, Interrupted> {
+        let offsets = self.until_answered(|this| this.transactions.appended(SLICE))?;
+        debug_assert_eq!(offsets.len(), count);
+        let base = offsets[0];
+        let contiguous = offsets.iter().zip(base..).all(|(&offset, expected)| offset == expected);
+        if !contiguous {
+            tracing::debug!(topic = self.topic, partition = self.partition, count, "own records are not contiguous");
+            self.abort_cleanly()?;
+            self.firing.shrink();
+            return Ok(Appended::NotNow);
+        }
+        self.shard.expect_own(base..base + count as i64);
+        let patience_ms = self.settings.transaction_timeout.as_millis() as u64 / 2;
+        let give_up_ms = self.clock.monotonic_ms() + patience_ms;
+        while self.shard.applied() < base {
+            self.status.beat();
+            let before = self.shard.applied();
+            self.read(SLICE.min(super::runner::VERIFY_WAIT))?;
+            if self.shard.applied() == before && self.clock.monotonic_ms() > give_up_ms {
+                // Another producer's transaction is open on this partition. While it is, nobody can know what it will
+                // say about the schedules of this batch: wait without holding the partition back ourselves.
+                let reason = format!(
+                    "waiting for another producer's open transaction on the schedule topic (at offset {before})"
+                );
+                tracing::warn!(topic = self.topic, partition = self.partition, "{reason}; nothing fires before it ends");
+                self.status.set_reason(reason);
+                self.abort_cleanly()?;
+                self.blocked_until = Some(base);
+                return Ok(Appended::NotNow);
+            }
+        }
+        Ok(Appended::At(base))
+    }
+
+    /// Step 4: every message enqueued and acknowledged; the ones that failed, by their place in the batch.
+    fn send_messages(&mut self, batch: &Batch) -> Result<Vec<(usize, SendError)>, Interrupted> {
+        let mut failures = Vec::new();
+        for (tag, entry) in batch.entries.iter().enumerate().filter(|(_, entry)| !entry.skipped) {
+            while let Err(error) = self.send_message(entry, tag) {
+                if error != SendError::QueueFull {
+                    failures.push((tag, error));
+                    break;
+                }
+                self.until_answered(|this| this.transactions.delivered(SLICE))?;
+            }
+            if batch.careful {
+                self.until_answered(|this| this.transactions.delivered(SLICE))?;
+                failures.extend(self.transactions.failures());
+            }
+            if !failures.is_empty() {
+                return Ok(failures);
+            }
+        }
+        self.until_answered(|this| this.transactions.delivered(SLICE))?;
+        Ok(self.transactions.failures())
+    }
+
+    fn send_message(&mut self, entry: &Entry, tag: usize) -> Result<(), SendError> {
+        let Self { shard, transactions, firing, topic, partition, settings, .. } = self;
+        let Some(view) = shard.pending().view(entry.handle) else { return Ok(()) };
+        let extra_headers = if settings.output_headers {
+            describe_origin(&mut firing.extra_headers, &view, topic, *partition);
+            firing.extra_headers.as_headers()
+        } else {
+            Headers::default()
+        };
+        let schedule = &view.schedule;
+        let message = Message {
+            topic: schedule.topic,
+            key: schedule.key,
+            value: schedule.value,
+            headers: schedule.headers,
+            extra_headers,
+        };
+        transactions.send(&message, tag)
+    }
+
+    /// Messages were refused: abort, set aside those that are to blame for certain, suspect the others.
+    fn give_up_on(&mut self, batch: &Batch, failures: Vec<(usize, SendError)>) -> Result<(), Interrupted> {
+        let alone = batch.careful || batch.entries.len() == 1;
+        for (tag, error) in failures {
+            let Some(entry) = batch.entries.get(tag) else { continue };
+            match error {
+                // The broker did not answer in time; no fault of the schedule's.
+                error if error.is_transient() => {}
+                error if alone || error.concerns_topic() => self.set_aside(entry.handle, &error),
+                error => {
+                    self.firing.suspects.insert(entry.handle, error);
+                }
+            }
+        }
+        Err(Interrupted::Transaction(TransactionError {
+            kind: Kind::Abortable,
+            call: "send",
+            reason: "a destination refused messages".to_owned(),
+        }))
+    }
+
+    fn abort_cleanly(&mut self) -> Result<(), Interrupted> {
+        self.until_answered(|this| this.transactions.abort(SLICE))?;
+        self.counters.transactions.of(TransactionOutcome::Aborted).increment();
+        Ok(())
+    }
+
+    /// Step 5: committed.
+    fn settle(&mut self, batch: &Batch, base: i64, started_ms: u64) {
+        for (entry, tombstone) in batch.entries.iter().zip(base..) {
+            self.settle_entry(entry, tombstone);
+        }
+        self.shard.release();
+        self.firing.grow();
+        let took_ms = self.clock.monotonic_ms() - started_ms;
+        self.counters.transactions.of(TransactionOutcome::Committed).increment();
+        self.counters.transaction_us.observe(took_ms * 1_000);
+        self.counters.batch_size.observe(batch.entries.len() as u64);
+    }
+
+    fn settle_entry(&mut self, entry: &Entry, tombstone: i64) {
+        self.shard.settle(entry.handle, tombstone);
+        self.counters.removed.increment();
+        if entry.skipped {
+            self.counters.skipped.increment();
+        } else {
+            self.counters.fired.increment();
+            let lateness_ms = self.clock.now_ms().saturating_sub(entry.due_ms).max(0);
+            self.counters.lateness_ms.observe(lateness_ms as u64);
+        }
+        if !self.firing.attempts.is_empty() {
+            self.firing.attempts.remove(&entry.handle);
+        }
+        if !self.firing.suspects.is_empty() {
+            self.firing.suspects.remove(&entry.handle);
+        }
+    }
+
+    /// At-least-once: messages, their acknowledgements, then the tombstones of those that were acknowledged.
+    fn fire_plainly(&mut self, batch: &Batch) -> Result<(), Interrupted> {
+        let failures = self.send_messages_plainly(batch)?;
+        let alone = batch.careful || batch.entries.len() == 1;
+        let mut delivered = Vec::with_capacity(batch.entries.len());
+        for (tag, entry) in batch.entries.iter().enumerate() {
+            match failures.get(&tag) {
+                None => delivered.push(*entry),
+                Some(error) if error.is_transient() => {}
+                Some(error) if alone || error.concerns_topic() => self.set_aside(entry.handle, error),
+                Some(error) => {
+                    self.firing.suspects.insert(entry.handle, error.clone());
+                }
+            }
+        }
+        if !delivered.is_empty() {
+            for entry in &delivered {
+                let Self { shard, transactions, firing, applier, .. } = self;
+                let view = shard.pending().view(entry.handle).expect("sealed, and nothing was applied since");
+                append_tombstone(transactions, applier, &mut firing.headers, &view, entry.skipped)?;
+            }
+            let offsets = self.until_answered(|this| this.transactions.appended(SLICE))?;
+            for (entry, tombstone) in delivered.iter().zip(offsets) {
+                self.settle_entry(entry, tombstone);
+            }
+            self.counters.batch_size.observe(delivered.len() as u64);
+        }
+        self.shard.release();
+        self.firing.grow();
+        Ok(())
+    }
+
+    /// Sends every message, careful or not; one that fails does not stop the others.
+    fn send_messages_plainly(&mut self, batch: &Batch) -> Result<HashMap<usize, SendError>, Interrupted> {
+        let mut failures = HashMap::new();
+        for (tag, entry) in batch.entries.iter().enumerate().filter(|(_, entry)| !entry.skipped) {
+            while let Err(error) = self.send_message(entry, tag) {
+                if error != SendError::QueueFull {
+                    failures.insert(tag, error);
+                    break;
+                }
+                self.until_answered(|this| this.transactions.delivered(SLICE))?;
+            }
+            if batch.careful {
+                self.until_answered(|this| this.transactions.delivered(SLICE))?;
+            }
+        }
+        self.until_answered(|this| this.transactions.delivered(SLICE))?;
+        failures.extend(self.transactions.failures());
+        Ok(failures)
+    }
+
+    /// Writes a single record to the own partition, decided on the state at its place in the log. With an error comes
+    /// the record's offset when a commit was tried whose outcome is unknown.
+    pub(super) fn write_one(
+        &mut self,
+        id: &[u8],
+        value: Option<&[u8]>,
+        only_if_pending: bool,
+    ) -> Result<Written, (Interrupted, Option<i64>)> {
+        let unsent = |interrupted| (interrupted, None);
+        let base = match self.settings.mode {
+            Mode::Plain => {
+                self.transactions
+                    .append(id, value, Headers::default())
+                    .map_err(|error| unsent(error.into()))?;
+                self.until_answered(|this| this.transactions.appended(SLICE)).map_err(unsent)?[0]
+            }
+            Mode::Transactional => {
+                self.transactions.begin().map_err(|error| unsent(error.into()))?;
+                self.transactions
+                    .append(id, value, Headers::default())
+                    .map_err(|error| unsent(error.into()))?;
+                let Appended::At(base) = self.appended_and_applied(1).map_err(unsent)? else {
+                    return Ok(Written::NotNow);
+                };
+                if only_if_pending && self.shard.state_of(id).is_none() {
+                    self.abort_cleanly().map_err(unsent)?;
+                    self.shard.release();
+                    return Ok(Written::NotPending);
+                }
+                let suspect_commit = self
+                    .until_answered(|this| this.transactions.commit(SLICE))
+                    .map_err(|interrupted| (interrupted, Some(base)))?;
+                self.counters.transactions.of(TransactionOutcome::Committed).increment();
+                self.shard.release();
+                if suspect_commit {
+                    self.shard.unfence();
+                }
+                base
+            }
+        };
+        self.apply_own(base, id, value);
+        Ok(Written::At(base))
+    }
+
+    /// An own record is in the log: apply it exactly as if it had been read.
+    fn apply_own(&mut self, offset: i64, id: &[u8], value: Option<&[u8]>) {
+        let record =
+            crate::kafka::LogRecord { offset, key: Some(id), value, headers: Headers::default() };
+        let now_ms = self.clock.monotonic_ms();
+        self.applier.apply(&record, &mut self.shard, &self.counters, now_ms);
+    }
+
+    /// Appends an overtaken version again, with its headers. True: done (or no longer needed). It fires once the new
+    /// record is read back (exactly-once: once it is committed).
+    pub(super) fn rewrite(&mut self, handle: Handle) -> Result<bool, Interrupted> {
+        let Some(view) = self.shard.pending().view(handle) else { return Ok(true) };
+        let mut value = Vec::new();
+        crate::codec::encode(view.format, &view.schedule, &mut value);
+        if self.settings.mode == Mode::Transactional {
+            self.transactions.begin()?;
+        }
+        self.transactions.append(view.id, Some(&value), view.record_headers)?;
+        if self.settings.mode == Mode::Plain {
+            self.until_answered(|this| this.transactions.appended(SLICE))?;
+            return Ok(true);
+        }
+        let Appended::At(_) = self.appended_and_applied(1)? else {
+            self.shard.release();
+            return Ok(false);
+        };
+        if self.shard.all_current(&[handle]) {
+            let suspect_commit = self.until_answered(|this| this.transactions.commit(SLICE))?;
+            self.counters.transactions.of(TransactionOutcome::Committed).increment();
+            self.shard.release();
+            if suspect_commit {
+                self.shard.unfence();
+            }
+        } else {
+            self.abort_cleanly()?;
+            self.shard.release();
+        }
+        Ok(true)
+    }
+}
+
+fn append_tombstone<T: Transactions>(
+    transactions: &mut T,
+    applier: &Applier,
+    headers: &mut HeadersBuf,
+    view: &View<'_>,
+    skipped: bool,
+) -> Result<(), TransactionError> {
+    if skipped {
+        headers.clear();
+    } else {
+        applier.tombstone_headers(view.offset, headers);
+    }
+    transactions.append(view.id, None, headers.as_headers())
+}
+
+/// The headers that `output.headers` adds to a delivered message.
+fn describe_origin(headers: &mut HeadersBuf, view: &View<'_>, topic: &str, partition: i32) {
+    headers.clear();
+    headers.push("kms-schedule-id", Some(view.id));
+    headers.push("kms-due", Some(view.schedule.due.epoch_ms().to_string().as_bytes()));
+    headers.push("kms-source", Some(format!("{topic}-{partition}@{}", view.offset).as_bytes()));
+}
+
+fn set_aside_reason(error: &SendError) -> SetAsideReason {
+    match error {
+        SendError::UnknownTopic => SetAsideReason::UnknownTopic,
+        SendError::NotAuthorized => SetAsideReason::NotAuthorized,
+        SendError::TooLarge => SetAsideReason::TooLarge,
+        SendError::IllegalName => SetAsideReason::IllegalName,
+        SendError::Denied => SetAsideReason::Denied,
+        SendError::QueueFull | SendError::Unavailable(_) | SendError::Other(_) => SetAsideReason::Other,
+    }
+}

@@ -1,0 +1,188 @@
+//! From a record of the log to a change of the set: decode, apply, count, complain.
+
+use crate::codec::{self, Scratch};
+use crate::engine::shard::{Applied, Change, Shard};
+use crate::kafka::LogRecord;
+use crate::schedule::{Format, Headers, HeadersBuf};
+
+use super::status::{RecordError, TopicCounters};
+use super::throttle::Throttle;
+
+/// The header that marks a tombstone of a schedule that was fired.
+pub(super) const EXPIRED_HEADER: &str = "schedule:expired";
+/// The header that says which version was fired: `{topic id}:{partition}:{offset}`.
+pub(super) const FIRED_HEADER: &str = "kms-fired";
+
+/// Turns records into changes, for one shard.
+pub(super) struct Applier {
+    topic: String,
+    partition: i32,
+    format: Format,
+    /// `{topic id}:{partition}:`, what the fired header of this very partition begins with; known after the fence.
+    fired_prefix: Option<String>,
+    scratch: Scratch,
+    complaints: Throttle,
+    examples: Vec<Rejection>,
+}
+
+/// A record that is not a schedule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rejection {
+    /// Where it is.
+    pub offset: i64,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+/// Examples kept for people; the rest is only counted.
+const EXAMPLES: usize = 5;
+
+impl Applier {
+    pub(super) fn new(topic: &str, partition: i32, format: Format) -> Self {
+        Self {
+            topic: topic.to_owned(),
+            partition,
+            format,
+            fired_prefix: None,
+            scratch: Scratch::default(),
+            complaints: Throttle::default(),
+            examples: Vec::new(),
+        }
+    }
+
+    /// The topic's ID is known.
+    pub(super) fn identify(&mut self, topic_id: &str) {
+        self.fired_prefix = Some(format!("{topic_id}:{}:", self.partition));
+    }
+
+    /// The headers of the tombstone for the version at `offset`.
+    pub(super) fn tombstone_headers(&self, offset: i64, out: &mut HeadersBuf) {
+        use std::io::Write as _;
+        let prefix = self.fired_prefix.as_deref().unwrap_or_default();
+        let mut fired = [0u8; 96];
+        let mut rest = &mut fired[..];
+        write!(rest, "{prefix}{offset}").expect("a topic ID has 22 characters, the numbers at most 31");
+        let unused = rest.len();
+        out.clear();
+        out.push(EXPIRED_HEADER, Some(b"true"));
+        out.push(FIRED_HEADER, Some(&fired[..fired.len() - unused]));
+    }
+
+    /// The first rejected records.
+    pub(super) fn examples(&self) -> &[Rejection] {
+        &self.examples
+    }
+
+    /// Applies one record to the shard. Returns what it did, for the caller to act on.
+    pub(super) fn apply(
+        &mut self,
+        record: &LogRecord<'_>,
+        shard: &mut Shard,
+        counters: &TopicCounters,
+        now_ms: u64,
+    ) -> Option<Applied> {
+        let Some(id) = record.key else {
+            counters.errors.of(RecordError::Transformation).increment();
+            counters.rejected.increment();
+            self.complain(record.offset, "the record has no key, so it has no schedule ID".to_owned(), now_ms);
+            shard.reached(record.offset + 1);
+            return None;
+        };
+        let Some(value) = record.value else {
+            return Some(self.apply_tombstone(record, id, shard, counters));
+        };
+        match codec::decode(self.format, value, &mut self.scratch) {
+            Ok(schedule) => {
+                counters.updates.increment();
+                let change = Change::Schedule { format: self.format, schedule, record_headers: record.headers };
+                let applied = shard.apply(record.offset, id, &change);
+                if matches!(applied, Applied::Inserted | Applied::Replaced) {
+                    counters.stored.increment();
+                }
+                if applied == Applied::Replaced {
+                    counters.replaced.increment();
+                }
+                Some(applied)
+            }
+            Err(error) => {
+                counters.errors.of(record_error(error.label())).increment();
+                counters.rejected.increment();
+                let reason = error.to_string();
+                self.complain(record.offset, reason, now_ms);
+                let applied = shard.apply(record.offset, id, &Change::Invalid);
+                if applied == Applied::Removed {
+                    counters.removed.increment();
+                }
+                Some(applied)
+            }
+        }
+    }
+
+    fn apply_tombstone(
+        &self,
+        record: &LogRecord<'_>,
+        id: &[u8],
+        shard: &mut Shard,
+        counters: &TopicCounters,
+    ) -> Applied {
+        let expired = is_expired(record.headers);
+        let fired = if expired { self.fired_offset(record.headers) } else { None };
+        let applied = shard.apply(record.offset, id, &Change::Tombstone { fired });
+        if expired { counters.deletes_expired.increment() } else { counters.deletes_canceled.increment() }
+        match applied {
+            Applied::Removed => {
+                counters.removed.increment();
+                counters.delete_hits.increment();
+                if !expired {
+                    counters.cancelled.increment();
+                }
+            }
+            // The scheduler's own tombstones come back after they were applied: no lookup that missed.
+            Applied::Unknown if !expired => counters.delete_misses.increment(),
+            Applied::Unknown
+            | Applied::Inserted
+            | Applied::Replaced
+            | Applied::Stale
+            | Applied::Overtaken(_) => {}
+        }
+        applied
+    }
+
+    fn fired_offset(&self, headers: Headers<'_>) -> Option<i64> {
+        let prefix = self.fired_prefix.as_deref()?;
+        let header = headers.iter().find(|header| header.name.eq_ignore_ascii_case(FIRED_HEADER))?;
+        std::str::from_utf8(header.value?).ok()?.strip_prefix(prefix)?.parse().ok()
+    }
+
+    fn complain(&mut self, offset: i64, reason: String, now_ms: u64) {
+        if let Some(unsaid) = self.complaints.admit(now_ms) {
+            tracing::warn!(
+                topic = self.topic,
+                partition = self.partition,
+                offset,
+                unsaid,
+                "rejected a record that is not a schedule: {reason}"
+            );
+        }
+        if self.examples.len() < EXAMPLES {
+            self.examples.push(Rejection { offset, reason });
+        }
+    }
+}
+
+/// Name and value match without regard to case, as the original reads them.
+fn is_expired(headers: Headers<'_>) -> bool {
+    headers.iter().any(|header| {
+        header.name.eq_ignore_ascii_case(EXPIRED_HEADER)
+            && header.value.is_some_and(|value| value.eq_ignore_ascii_case(b"true"))
+    })
+}
+
+fn record_error(label: &str) -> RecordError {
+    match label {
+        "invalid-avro" => RecordError::InvalidAvro,
+        "not-json" => RecordError::NotJson,
+        "invalid-json" => RecordError::InvalidJson,
+        _ => RecordError::Decode,
+    }
+}

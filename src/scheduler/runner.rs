@@ -1,0 +1,591 @@
+//! The loop of a shard's thread: take over, load, then read and fire until told to stop.
+//!
+//! Everything the thread needs is in here and nobody else's; others reach it through [`Control`] and the command lane.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::mpsc::Receiver;
+use std::time::Duration;
+
+use crate::engine::pending::Handle;
+use crate::engine::shard::{Applied, Phase, Shard};
+use crate::kafka::{Clock, Kind, Log, LogError, LogItem, TransactionError, Transactions};
+
+use super::command::{Action, Answer, Command, FoundSchedule};
+use super::fire::Firing;
+use super::record::{Applier, Rejection};
+use super::settings::ShardSettings;
+use super::status::{self, DueWindow, PartitionStatus, TopicCounters, TransactionOutcome};
+
+/// How long any one call may block before the thread looks up: for orders, and to show that it lives.
+pub(super) const SLICE: Duration = Duration::from_millis(250);
+/// Sleeps are capped, so that a machine that was suspended notices the new time soon.
+const LONGEST_SLEEP: Duration = Duration::from_secs(1);
+/// Records applied between two looks at the clock.
+const READ_BUDGET: usize = 2_000;
+/// Entries moved in the wheel between two looks at the clock.
+pub(super) const ADVANCE_BUDGET: usize = 4_000;
+const PUBLISH_EVERY_MS: u64 = 200;
+const PROGRESS_EVERY_MS: u64 = 5_000;
+/// After another instance fenced this one: longer than a heartbeat round, so that a loss of the partition is known
+/// before the new owner would be disturbed.
+const FENCED_BACKOFF_MS: u64 = 4_000;
+const BACKOFF_LONGEST_MS: u64 = 60_000;
+const COMMANDS_PER_ROUND: usize = 64;
+/// How long one read waits while a transaction is open; a fetch answers sooner.
+pub(super) const VERIFY_WAIT: Duration = Duration::from_millis(50);
+
+/// What the owner of the thread tells it.
+#[derive(Debug, Default)]
+pub struct Control(AtomicU8);
+
+/// An order to a shard's thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Order {
+    /// Go on.
+    Run,
+    /// Finish what is open, then end.
+    Drain,
+    /// End at once; the partition is somebody else's.
+    Drop,
+}
+
+impl Control {
+    /// Gives an order; a stricter one given before stands.
+    pub fn give(&self, order: Order) {
+        self.0.fetch_max(order as u8, Ordering::Relaxed);
+    }
+
+    pub(super) fn order(&self) -> Order {
+        match self.0.load(Ordering::Relaxed) {
+            0 => Order::Run,
+            1 => Order::Drain,
+            _ => Order::Drop,
+        }
+    }
+}
+
+/// How a shard's thread ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// As ordered.
+    Stopped,
+    /// What was loaded is worthless; the partition must be loaded anew.
+    Reload(String),
+}
+
+/// Why a round of the loop was left.
+#[derive(Debug)]
+pub(super) enum Interrupted {
+    Transaction(TransactionError),
+    Reload(String),
+    Ordered,
+}
+
+impl From<TransactionError> for Interrupted {
+    fn from(error: TransactionError) -> Self {
+        Self::Transaction(error)
+    }
+}
+
+/// A shard and its connections to the world.
+pub struct Runner<L, T, C> {
+    pub(super) topic: String,
+    pub(super) partition: i32,
+    pub(super) shard: Shard,
+    pub(super) log: L,
+    pub(super) transactions: T,
+    pub(super) clock: C,
+    pub(super) settings: Arc<ShardSettings>,
+    pub(super) control: Arc<Control>,
+    pub(super) status: Arc<PartitionStatus>,
+    pub(super) counters: Arc<TopicCounters>,
+    pub(super) applier: Applier,
+    pub(super) firing: Firing,
+    commands: Receiver<Command>,
+    /// Taken from the lane, not yet begun.
+    waiting: VecDeque<Command>,
+    /// A command whose record was appended at this offset in a transaction of unknown outcome.
+    unresolved: Option<(i64, Command)>,
+    /// Versions that an acknowledgement of an older one overtook; to be written again.
+    repairs: VecDeque<Handle>,
+    /// No transaction is begun before the log is readable up to here: a foreign transaction holds it back.
+    pub(super) blocked_until: Option<i64>,
+    /// The log is gone; remembered here because it is said once, maybe in the middle of something else.
+    gone: Option<String>,
+    backoff_ms: u64,
+    load_started_ms: Option<u64>,
+    published_ms: u64,
+    progress: Progress,
+}
+
+/// What the progress line of a load is made of.
+#[derive(Debug, Default)]
+struct Progress {
+    said_ms: u64,
+    said_offset: i64,
+    start: Option<i64>,
+}
+
+impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
+    /// A shard about to take its partition over.
+    #[allow(clippy::too_many_arguments, reason = "called once, by the supervisor, with what it alone holds")]
+    pub fn new(
+        topic: &str,
+        partition: i32,
+        shard: Shard,
+        log: L,
+        transactions: T,
+        clock: C,
+        settings: Arc<ShardSettings>,
+        control: Arc<Control>,
+        status: Arc<PartitionStatus>,
+        counters: Arc<TopicCounters>,
+        commands: Receiver<Command>,
+    ) -> Self {
+        Self {
+            topic: topic.to_owned(),
+            partition,
+            applier: Applier::new(topic, partition, settings.format),
+            firing: Firing::new(settings.max_count),
+            shard,
+            log,
+            transactions,
+            clock,
+            settings,
+            control,
+            status,
+            counters,
+            commands,
+            waiting: VecDeque::new(),
+            unresolved: None,
+            repairs: VecDeque::new(),
+            blocked_until: None,
+            gone: None,
+            backoff_ms: 0,
+            load_started_ms: None,
+            published_ms: 0,
+            progress: Progress::default(),
+        }
+    }
+
+    /// Runs until ordered to stop or until the log under it is gone.
+    pub fn run(&mut self) -> Ended {
+        loop {
+            self.status.beat();
+            if self.control.order() != Order::Run {
+                self.status.set_phase(status::Phase::Stopping);
+                return Ended::Stopped;
+            }
+            if let Some(reason) = self.gone.take() {
+                return Ended::Reload(reason);
+            }
+            self.publish();
+            match self.round() {
+                Ok(()) => {}
+                Err(Interrupted::Ordered) => {
+                    self.shard.unfence();
+                }
+                Err(Interrupted::Reload(reason)) => return Ended::Reload(reason),
+                Err(Interrupted::Transaction(error)) => self.recover(&error),
+            }
+        }
+    }
+
+    fn round(&mut self) -> Result<(), Interrupted> {
+        match self.shard.phase() {
+            Phase::Unfenced => self.take_over(),
+            Phase::CatchingUp { target } => self.catch_up(target),
+            Phase::Filing => {
+                self.shard.file(ADVANCE_BUDGET);
+                if self.shard.phase() == Phase::Live { self.went_live() } else { Ok(()) }
+            }
+            Phase::Live => self.serve(),
+        }
+    }
+
+    /// Learns the topic's ID, ends every other writer of this shard's transactional ID, then asks where the log ends.
+    fn take_over(&mut self) -> Result<(), Interrupted> {
+        self.status.set_phase(status::Phase::Fencing);
+        let topic_id = self.patiently(|this| this.log.topic_id(SLICE * 4))?;
+        self.applier.identify(&topic_id);
+        self.until_answered(|this| this.transactions.fence(SLICE))?;
+        self.counters.fences.increment();
+        // Only now: what the predecessor committed before it was fenced lies below this.
+        let target = self.patiently(|this| this.log.end_offset(SLICE * 4))?;
+        self.status.records_to_apply.set(target);
+        self.status.end_offset.set(target);
+        self.status.set_phase(status::Phase::Loading);
+        self.load_started_ms.get_or_insert(self.clock.monotonic_ms());
+        self.shard.fenced(target);
+        Ok(())
+    }
+
+    fn catch_up(&mut self, target: i64) -> Result<(), Interrupted> {
+        self.read(SLICE)?;
+        self.check_load_time()?;
+        self.say_progress(target);
+        if self.shard.phase() == Phase::Live {
+            self.went_live()?;
+        }
+        Ok(())
+    }
+
+    /// A tombstone is kept for `delete.retention.ms`; a load that takes longer may have read a schedule whose tombstone
+    /// was cleaned away before it was reached, and would fire it again.
+    fn check_load_time(&self) -> Result<(), Interrupted> {
+        let (Some(started), Some(longest)) = (self.load_started_ms, self.settings.longest_load) else {
+            return Ok(());
+        };
+        let took = Duration::from_millis(self.clock.monotonic_ms() - started);
+        if took < longest {
+            return Ok(());
+        }
+        Err(Interrupted::Reload(format!(
+            "loading took longer than the topic's delete.retention.ms ({longest:?}), so tombstones may have been cleaned \
+             away unread and fired schedules would fire again; raise delete.retention.ms of the topic"
+        )))
+    }
+
+    fn went_live(&mut self) -> Result<(), Interrupted> {
+        self.check_load_time()?;
+        let first = self.progress.start.is_some();
+        let took_ms = self.load_started_ms.take().map_or(0, |started| self.clock.monotonic_ms() - started);
+        self.progress = Progress::default();
+        self.backoff_ms = 0;
+        self.status.set_phase(status::Phase::Live);
+        if first {
+            tracing::info!(
+                topic = self.topic,
+                partition = self.partition,
+                pending = self.shard.pending().len(),
+                offset = self.shard.applied(),
+                took_ms,
+                "live"
+            );
+        }
+        self.resolve_command();
+        Ok(())
+    }
+
+    /// One round of a live shard: commands, what is new in the log, what is due.
+    fn serve(&mut self) -> Result<(), Interrupted> {
+        self.take_commands();
+        self.write_repairs()?;
+        self.run_commands()?;
+        let wait = self.wait_for_next();
+        self.read(wait)?;
+        self.fire()
+    }
+
+    fn wait_for_next(&self) -> Duration {
+        if !self.repairs.is_empty() || !self.waiting.is_empty() {
+            return Duration::ZERO;
+        }
+        let Some(wake_ms) = self.next_fire_ms() else { return LONGEST_SLEEP };
+        let wait_ms = wake_ms.saturating_sub(self.clock.now_ms()).max(0) as u64;
+        if wait_ms == 0 && self.blocked_until.is_some() {
+            return SLICE;
+        }
+        Duration::from_millis(wait_ms).min(LONGEST_SLEEP)
+    }
+
+    /// Applies what the log has, waiting up to `wait` for it.
+    pub(super) fn read(&mut self, wait: Duration) -> Result<(), Interrupted> {
+        let now_ms = self.clock.monotonic_ms();
+        let Self { log, shard, applier, counters, repairs, unresolved, progress, .. } = self;
+        let mut resolved = false;
+        let result = log.read(wait, READ_BUDGET, &mut |item| match item {
+            LogItem::End(offset) => shard.reached(offset),
+            LogItem::Record(record) => {
+                progress.start.get_or_insert(record.offset);
+                if let Some(Applied::Overtaken(handle)) = applier.apply(&record, shard, counters, now_ms) {
+                    repairs.push_back(handle);
+                }
+                resolved |= unresolved.as_ref().is_some_and(|(offset, _)| *offset == record.offset);
+            }
+        });
+        if resolved && let Some((offset, command)) = self.unresolved.take() {
+            answer(command, Answer::Done { offset });
+        }
+        match result {
+            Ok(_) => {}
+            Err(error @ LogError::OutOfRange(_)) => {
+                self.gone = Some(error.to_string());
+                return Err(Interrupted::Reload(error.to_string()));
+            }
+            Err(LogError::Retriable(reason)) => {
+                tracing::debug!(topic = self.topic, partition = self.partition, "reading: {reason}");
+            }
+        }
+        // Commit markers move the position without a record to show for it.
+        let position = self.log.position();
+        self.shard.reached(position);
+        Ok(())
+    }
+
+    /// Makes the same call again as long as it is retriable and no stricter order has come.
+    ///
+    /// Bounded: the broker ends a transaction that is open for longer than its time-out, and the next call says so.
+    pub(super) fn until_answered<R>(
+        &mut self,
+        mut call: impl FnMut(&mut Self) -> Result<R, TransactionError>,
+    ) -> Result<R, Interrupted> {
+        let started = self.clock.monotonic_ms();
+        let give_up_ms = started + 4 * self.settings.transaction_timeout.as_millis() as u64;
+        loop {
+            self.status.beat();
+            match call(self) {
+                Ok(result) => return Ok(result),
+                Err(error) if error.kind == Kind::Retriable => {
+                    let now = self.clock.monotonic_ms();
+                    let order = self.control.order();
+                    let draining_too_long = order == Order::Drain
+                        && now > started + self.settings.transaction_timeout.as_millis() as u64;
+                    if order == Order::Drop || draining_too_long {
+                        return Err(Interrupted::Ordered);
+                    }
+                    if now > give_up_ms {
+                        return Err(Interrupted::Transaction(TransactionError { kind: Kind::Fatal, ..error }));
+                    }
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Asks the cluster until it answers; says what is missing.
+    fn patiently<R>(
+        &mut self,
+        mut ask: impl FnMut(&mut Self) -> Result<R, LogError>,
+    ) -> Result<R, Interrupted> {
+        loop {
+            self.status.beat();
+            match ask(self) {
+                Ok(result) => return Ok(result),
+                Err(LogError::OutOfRange(reason)) => return Err(Interrupted::Reload(reason)),
+                Err(LogError::Retriable(reason)) => {
+                    self.status.set_reason(reason.clone());
+                    tracing::debug!(topic = self.topic, partition = self.partition, "{reason}");
+                    if self.control.order() != Order::Run {
+                        return Err(Interrupted::Ordered);
+                    }
+                    self.pause(SLICE);
+                }
+            }
+        }
+    }
+
+    /// Waits by reading the log, which a command or an order can interrupt.
+    fn pause(&mut self, wait: Duration) {
+        if let Err(interrupted) = self.read(wait) {
+            tracing::debug!(topic = self.topic, partition = self.partition, ?interrupted, "while waiting");
+        }
+    }
+
+    /// After an error of a transaction: end it, and take the partition over again before the next one.
+    fn recover(&mut self, error: &TransactionError) {
+        let (outcome, backoff_ms) = match error.kind {
+            Kind::Fenced => (TransactionOutcome::Fenced, FENCED_BACKOFF_MS),
+            Kind::Fatal => (TransactionOutcome::Failed, 100),
+            Kind::Abortable | Kind::Retriable => (TransactionOutcome::Aborted, 0),
+        };
+        self.counters.transactions.of(outcome).increment();
+        tracing::warn!(
+            topic = self.topic,
+            partition = self.partition,
+            kind = ?error.kind,
+            "{error}; nothing is lost: the partition is taken over again and caught up with"
+        );
+        if error.kind == Kind::Abortable
+            && let Err(interrupted) = self.until_answered(|this| this.transactions.abort(SLICE))
+        {
+            tracing::debug!(topic = self.topic, partition = self.partition, ?interrupted, "abort");
+        }
+        self.shard.unfence();
+        if backoff_ms == 0 {
+            return;
+        }
+        self.backoff_ms = (self.backoff_ms * 2).clamp(backoff_ms, BACKOFF_LONGEST_MS);
+        self.status.set_phase(status::Phase::Waiting);
+        self.status.set_reason(error.to_string());
+        let until = self.clock.monotonic_ms() + self.backoff_ms;
+        while self.clock.monotonic_ms() < until && self.control.order() == Order::Run {
+            self.status.beat();
+            self.pause(SLICE);
+        }
+    }
+
+    fn take_commands(&mut self) {
+        while self.waiting.len() < COMMANDS_PER_ROUND
+            && let Ok(command) = self.commands.try_recv()
+        {
+            self.waiting.push_back(command);
+        }
+    }
+
+    fn run_commands(&mut self) -> Result<(), Interrupted> {
+        while let Some(command) = self.waiting.pop_front() {
+            if self.clock.monotonic_ms() > command.deadline_ms {
+                answer(command, Answer::Expired);
+                continue;
+            }
+            match &command.action {
+                Action::Get => {
+                    let found = self.find(&command.id);
+                    answer(command, found);
+                }
+                Action::Cancel | Action::Put { .. } => self.write_command(command)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn find(&self, id: &[u8]) -> Answer {
+        self.shard.pending().get(id).map_or(Answer::NotPending, |(_, view)| {
+            Answer::Found(Box::new(FoundSchedule {
+                offset: view.offset,
+                format: view.format,
+                due_ms: view.schedule.due.epoch_ms(),
+                topic: view.schedule.topic.to_owned(),
+            }))
+        })
+    }
+
+    /// Writes a command's record in a verified transaction and answers by what the log held at that point.
+    fn write_command(&mut self, command: Command) -> Result<(), Interrupted> {
+        let value = match &command.action {
+            Action::Put { value } => Some(value.as_slice()),
+            Action::Cancel | Action::Get => None,
+        };
+        match self.write_one(&command.id, value, value.is_none()) {
+            Ok(Written::At(offset)) => answer(command, Answer::Done { offset }),
+            Ok(Written::NotPending) => answer(command, Answer::NotPending),
+            Ok(Written::NotNow) => self.waiting.push_front(command),
+            Err((interrupted, appended)) => {
+                // Not committed for certain unless a commit was tried; then the log will tell.
+                match appended {
+                    Some(offset) => self.unresolved = Some((offset, command)),
+                    None => self.waiting.push_front(command),
+                }
+                return Err(interrupted);
+            }
+        }
+        Ok(())
+    }
+
+    /// The log was caught up with after a transaction of unknown outcome: a record that was not met was not committed.
+    fn resolve_command(&mut self) {
+        if let Some((_, command)) = self.unresolved.take() {
+            self.waiting.push_front(command);
+        }
+    }
+
+    /// Writes versions again that an acknowledgement of an older one overtook in the log.
+    fn write_repairs(&mut self) -> Result<(), Interrupted> {
+        while let Some(handle) = self.repairs.pop_front() {
+            match self.rewrite(handle) {
+                Ok(true) => self.counters.repaired.increment(),
+                Ok(false) => {
+                    self.repairs.push_front(handle);
+                    return Ok(());
+                }
+                Err(interrupted) => {
+                    self.repairs.push_front(handle);
+                    return Err(interrupted);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn say_progress(&mut self, target: i64) {
+        let now_ms = self.clock.monotonic_ms();
+        let applied = self.shard.applied();
+        if self.progress.said_ms == 0 {
+            self.progress.said_ms = now_ms;
+            self.progress.said_offset = applied;
+        }
+        let elapsed_ms = now_ms - self.progress.said_ms;
+        if elapsed_ms < PROGRESS_EVERY_MS {
+            return;
+        }
+        let rate = (applied - self.progress.said_offset).max(0) as u64 * 1_000 / elapsed_ms;
+        let left = (target - applied).max(0) as u64;
+        tracing::info!(
+            topic = self.topic,
+            partition = self.partition,
+            applied,
+            target,
+            records_per_second = rate,
+            seconds_left = left.checked_div(rate),
+            pending = self.shard.pending().len(),
+            "loading"
+        );
+        if rate == 0 {
+            let reason = "loading stands still: a transaction of another producer may be open on the schedule topic";
+            self.status.set_reason(reason);
+            tracing::warn!(topic = self.topic, partition = self.partition, applied, target, "{reason}");
+        }
+        self.progress.said_ms = now_ms;
+        self.progress.said_offset = applied;
+    }
+
+    /// Publishes what others may see, now and then.
+    fn publish(&mut self) {
+        let now_ms = self.clock.monotonic_ms();
+        if now_ms < self.published_ms + PUBLISH_EVERY_MS && self.published_ms != 0 {
+            return;
+        }
+        self.published_ms = now_ms.max(1);
+        let (status, pending) = (&self.status, self.shard.pending());
+        status.pending.set_count(pending.len());
+        status.in_flight.set_count(pending.in_flight());
+        status.set_aside.set_count(pending.set_aside_len());
+        status.payload_bytes.set_count(pending.content_bytes());
+        status.structure_bytes.set_count(
+            pending.structure_bytes() + pending.payload_bytes().saturating_sub(pending.content_bytes()),
+        );
+        let wall_ms = self.clock.now_ms();
+        let overdue = pending.oldest_due().map_or(0, |due| wall_ms.saturating_sub(due).max(0));
+        status.oldest_overdue_ms.set(overdue);
+        let mut within = [0; HORIZONS_MS.len()];
+        pending.due_within(wall_ms, &HORIZONS_MS, &mut within);
+        let mut before = 0;
+        for (gauge, count) in status.due_within.iter().zip(within) {
+            gauge.set_count((count - before) as usize);
+            before = count;
+        }
+        status.due_within[DueWindow::Later as usize].set_count(pending.len().saturating_sub(before as usize));
+        status.position.set(self.shard.applied());
+        status.last_stable_offset.set(status.last_stable_offset.get().max(self.shard.applied()));
+        status.records_applied.set(self.shard.applied());
+    }
+
+    /// The shard, once the run has ended; log and producer are dropped.
+    pub fn into_shard(self) -> Shard {
+        self.shard
+    }
+
+    /// The first rejected records, for the report of a dry run.
+    pub fn rejections(&self) -> &[Rejection] {
+        self.applier.examples()
+    }
+}
+
+const HORIZONS_MS: [i64; 4] = [60_000, 600_000, 3_600_000, 86_400_000];
+
+/// What became of a single record to the shard's own partition.
+pub(super) enum Written {
+    At(i64),
+    NotPending,
+    /// The log is held back or the batch was torn; try again.
+    NotNow,
+}
+
+fn answer(command: Command, answer: Answer) {
+    if command.answer.send(answer).is_err() {
+        tracing::debug!("a command was answered after its asker had gone");
+    }
+}
