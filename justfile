@@ -1,0 +1,23 @@
+# `just` lists these; each also works typed by hand.
+
+default:
+    @just --list
+
+# Format and lints, as CI has them.
+check:
+    cargo fmt --check
+    cargo clippy --locked --all-targets -- -D warnings
+
+# Every test, with a Kafka of its own. Arguments go to cargo.
+test *args:
+    ./test {{ args }}
+
+bench *args:
+    cargo bench {{ args }}
+
+fmt:
+    cargo fmt
+
+# The documentation, warnings being errors.
+doc:
+    RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
