@@ -6,3 +6,5 @@ pub mod config;
 pub mod kafka;
 pub mod schedule;
 pub mod scheduler;
+pub mod telemetry;
+pub mod version;
