@@ -440,7 +440,7 @@ impl Settings {
         }
         let mut notices = environment::merge(&mut layers, &sources.environment)?;
         for (key, value) in &sources.flags {
-            layers.set(key, value, &format!("flag for {key}"))?;
+            layers.set(key, value, "command line")?;
         }
         let mut settings: Self = layers.settings()?;
         if let Some(notice) = environment::choose_log_format(&mut settings.logging, &sources.environment) {

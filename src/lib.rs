@@ -10,3 +10,4 @@ pub mod kafka;
 pub mod schedule;
 pub mod scheduler;
 pub mod telemetry;
+pub mod version;
