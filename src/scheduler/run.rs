@@ -9,12 +9,13 @@ use anyhow::Context as _;
 use rdkafka::admin::AdminClient;
 use rdkafka::client::DefaultClientContext;
 
+use crate::admin;
 use crate::config::Settings;
 use crate::kafka::client;
 use crate::kafka::observer::Observer;
 use crate::kafka::topics::{self, Severity};
 use crate::schedule::DueTime;
-use crate::{admin, telemetry};
+use crate::telemetry::Metrics;
 
 use super::settings::{ShardSettings, TombstoneRetention};
 use super::status::Status;
@@ -66,12 +67,18 @@ pub(crate) fn run_until(
     for (topic, _) in settings.topics.iter() {
         status.counters(topic);
     }
-    let server = runtime.block_on(admin::serve(
-        settings.metrics.listen,
-        Arc::clone(&status),
-        telemetry::Metrics::new(Arc::clone(&status))?,
-        settings.health.stalled_after,
-    ))?;
+    let listener = runtime.block_on(admin::bind(settings.metrics.listen))?;
+    let observed = admin::Observed {
+        metrics: Arc::new(Metrics::of(&status)?),
+        status: Arc::clone(&status),
+        stalled_after: settings.health.stalled_after,
+    };
+    runtime.spawn(async move {
+        // Ends with the runtime: health answers until the last partition is given up.
+        if let Err(error) = admin::serve(listener, observed, std::future::pending()).await {
+            tracing::error!("{error}");
+        }
+    });
 
     let admin_client: AdminClient<DefaultClientContext> = client::base(&settings)?.create()?;
     if settings.topics.create {
@@ -121,7 +128,6 @@ pub(crate) fn run_until(
         // A thread that hangs cannot be joined: the process ends, and its session with it.
         std::mem::forget(supervisor);
     }
-    drop(server);
     outcome
 }
 
