@@ -5,6 +5,7 @@
 
 pub mod client;
 pub mod clock;
+pub mod embedded;
 mod ffi;
 pub mod log;
 pub mod observer;

@@ -27,7 +27,7 @@ pub(super) struct Applier {
 
 /// A record that is not a schedule.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rejection {
+pub(super) struct Rejection {
     /// Where it is.
     pub offset: i64,
     /// What is wrong with it.

@@ -52,25 +52,25 @@ pub fn run(settings: Settings, options: RunOptions) -> anyhow::Result<()> {
             stop.store(true, Ordering::Relaxed);
         });
     }
-    run_until(settings, options, &runtime, &stop)
+    run_until(settings, options, &Arc::new(Status::new()), &runtime, &stop)
 }
 
-/// Runs an instance until `stop` is set.
-pub(crate) fn run_until(
+/// Runs an instance until `stop` is set, publishing what it does in `status`.
+pub fn run_until(
     settings: Settings,
     options: RunOptions,
+    status: &Arc<Status>,
     runtime: &tokio::runtime::Runtime,
     stop: &AtomicBool,
 ) -> anyhow::Result<()> {
     let settings = Arc::new(settings);
-    let status = Arc::new(Status::new());
     for (topic, _) in settings.topics.iter() {
         status.counters(topic);
     }
     let listener = runtime.block_on(admin::bind(settings.metrics.listen))?;
     let observed = admin::Observed {
-        metrics: Arc::new(Metrics::of(&status)?),
-        status: Arc::clone(&status),
+        metrics: Arc::new(Metrics::of(status)?),
+        status: Arc::clone(status),
         stalled_after: settings.health.stalled_after,
     };
     runtime.spawn(async move {
@@ -100,7 +100,7 @@ pub(crate) fn run_until(
         producer: client::producer(&settings)?,
         transactional_id_prefix: settings.transactional_id_prefix.clone(),
         observer: Arc::clone(&observer),
-        status: Arc::clone(&status),
+        status: Arc::clone(status),
     };
     let supervisor = Supervisor::start(&client::consumer(&settings)?, blueprint).with_context(|| {
         format!("cannot start the consumer of {}", settings.kafka.brokers)
@@ -119,7 +119,7 @@ pub(crate) fn run_until(
         delivery = ?settings.delivery,
         "started"
     );
-    let outcome = serve(&supervisor, &status, settings.health.stalled_after, stop);
+    let outcome = serve(&supervisor, status, settings.health.stalled_after, stop);
     drop(watch);
     if outcome.is_ok() {
         supervisor.stop();

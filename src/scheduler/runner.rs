@@ -8,13 +8,14 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
+use crate::codec::{self, Scratch};
 use crate::engine::pending::Handle;
 use crate::engine::shard::{Applied, Phase, Shard};
 use crate::kafka::{Clock, Kind, Log, LogError, LogItem, TransactionError, Transactions};
 
 use super::command::{Action, Answer, Command, FoundSchedule};
 use super::fire::Firing;
-use super::record::{Applier, Rejection};
+use super::record::Applier;
 use super::settings::ShardSettings;
 use super::status::{self, DueWindow, PartitionStatus, TopicCounters, TransactionOutcome};
 
@@ -438,7 +439,11 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
                     let found = self.find(&command.id);
                     answer(command, found);
                 }
-                Action::Cancel | Action::Put { .. } => self.write_command(command)?,
+                Action::Put { value } => match codec::decode(self.settings.format, value, &mut Scratch::default()) {
+                    Ok(_) => self.write_command(command)?,
+                    Err(error) => answer(command, Answer::Refused(error.to_string())),
+                },
+                Action::Cancel => self.write_command(command)?,
             }
         }
         Ok(())
@@ -568,11 +573,6 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
     /// The shard, once the run has ended; log and producer are dropped.
     pub fn into_shard(self) -> Shard {
         self.shard
-    }
-
-    /// The first rejected records, for the report of a dry run.
-    pub fn rejections(&self) -> &[Rejection] {
-        self.applier.examples()
     }
 }
 
