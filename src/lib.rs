@@ -6,6 +6,7 @@ pub mod admin;
 pub mod codec;
 pub mod config;
 pub mod engine;
+pub mod instance;
 pub mod kafka;
 pub mod schedule;
 pub mod scheduler;

@@ -64,7 +64,7 @@ impl Observer {
 }
 
 /// Says librdkafka's errors at debug level: those that matter come back from the calls that meet them.
-pub(super) struct QuietContext;
+pub struct QuietContext;
 
 impl ClientContext for QuietContext {
     fn log(&self, level: RDKafkaLogLevel, fac: &str, log_message: &str) {

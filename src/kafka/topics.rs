@@ -4,11 +4,20 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
-use rdkafka::client::ClientContext;
+use rdkafka::client::{ClientContext, DefaultClientContext};
+use rdkafka::config::ClientConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use serde::Serialize;
 
 use crate::config::{Delivery, Settings};
+
+/// Asks about topics and makes them.
+pub type Admin = AdminClient<DefaultClientContext>;
+
+/// A client for the functions of this module.
+pub fn admin(config: &ClientConfig) -> Result<Admin, KafkaError> {
+    config.create()
+}
 
 /// How much a finding matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]

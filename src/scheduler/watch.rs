@@ -18,12 +18,15 @@ const CONFIGURATION_EVERY_ROUNDS: u32 = 60;
 const TICK: Duration = Duration::from_millis(200);
 
 /// What the thread watches, and whom it tells.
-pub(super) struct Watched {
-    pub(super) topics: Vec<String>,
-    pub(super) observer: Arc<Observer>,
-    pub(super) reloads: Sender<Reload>,
+pub struct Watched {
+    /// The schedule topics.
+    pub topics: Vec<String>,
+    /// Asks the cluster.
+    pub observer: Arc<Observer>,
+    /// Where to ask for a topic to be loaded anew.
+    pub reloads: Sender<Reload>,
     /// Asks how long the topics keep tombstones and warns about their configuration.
-    pub(super) check_configuration: Box<dyn Fn() + Send>,
+    pub check_configuration: Box<dyn Fn() + Send>,
 }
 
 /// Runs until `stop`: asks about every topic now and then.
@@ -96,13 +99,14 @@ fn compare(topic: &str, before: Option<&Seen>, now: &Seen, reloads: &Sender<Relo
 }
 
 /// A handle to the watching thread; ends it when dropped.
-pub(super) struct Watch {
+pub struct Watch {
     stop: Arc<AtomicBool>,
     thread: Option<std::thread::JoinHandle<()>>,
 }
 
 impl Watch {
-    pub(super) fn start(watched: Watched) -> std::io::Result<Self> {
+    /// Starts the thread.
+    pub fn start(watched: Watched) -> std::io::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let stopping = Arc::clone(&stop);
         let thread = std::thread::Builder::new()

@@ -6,9 +6,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use rdkafka::admin::AdminClient;
-use rdkafka::client::DefaultClientContext;
-
 use crate::admin;
 use crate::config::Settings;
 use crate::kafka::client;
@@ -17,10 +14,11 @@ use crate::kafka::topics::{self, Severity};
 use crate::schedule::DueTime;
 use crate::telemetry::Metrics;
 
-use super::settings::{ShardSettings, TombstoneRetention};
-use super::status::Status;
-use super::supervisor::{Blueprint, Supervisor};
-use super::watch::{Watch, Watched};
+use crate::scheduler::settings::{ShardSettings, TombstoneRetention};
+use crate::scheduler::status::Status;
+use crate::scheduler::supervisor::{Blueprint, Supervisor};
+use crate::scheduler::watch::{Watch, Watched};
+use crate::scheduler::dry_run;
 
 /// What one run is to do besides its settings.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -38,7 +36,7 @@ const ASK: Duration = Duration::from_secs(10);
 pub fn run(settings: Settings, options: RunOptions) -> anyhow::Result<()> {
     settings.require_topics()?;
     if options.dry_run {
-        return super::dry_run::dry_run(&settings);
+        return dry_run::dry_run(&settings, &mut std::io::stdout().lock());
     }
     let stop = Arc::new(AtomicBool::new(false));
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
@@ -80,9 +78,9 @@ pub fn run_until(
         }
     });
 
-    let admin_client: AdminClient<DefaultClientContext> = client::base(&settings)?.create()?;
+    let topics_admin = topics::admin(&client::base(&settings)?)?;
     if settings.topics.create {
-        let created = runtime.block_on(topics::create(&admin_client, &settings, ASK))?;
+        let created = runtime.block_on(topics::create(&topics_admin, &settings, ASK))?;
         if !created.is_empty() {
             tracing::info!(topics = ?created, "created schedule topics");
         }
@@ -109,7 +107,7 @@ pub fn run_until(
         topics: settings.topics.iter().map(|(topic, _)| topic.to_owned()).collect(),
         observer,
         reloads: supervisor.reload_sender(),
-        check_configuration: configuration_check(&settings, retentions, admin_client, runtime.handle().clone()),
+        check_configuration: configuration_check(&settings, retentions, topics_admin, runtime.handle().clone()),
     })?;
     tracing::info!(
         brokers = settings.kafka.brokers,
@@ -156,18 +154,18 @@ fn serve(
 fn configuration_check(
     settings: &Arc<Settings>,
     retentions: HashMap<String, Arc<TombstoneRetention>>,
-    admin_client: AdminClient<DefaultClientContext>,
+    topics_admin: topics::Admin,
     runtime: tokio::runtime::Handle,
 ) -> Box<dyn Fn() + Send> {
     let settings = Arc::clone(settings);
     let said: Mutex<HashSet<String>> = Mutex::default();
     let names: Vec<String> = retentions.keys().cloned().collect();
     Box::new(move || {
-        match runtime.block_on(topics::tombstone_retention(&admin_client, &names, ASK)) {
+        match runtime.block_on(topics::tombstone_retention(&topics_admin, &names, ASK)) {
             Ok(found) => found.iter().for_each(|(topic, retention)| retentions[topic].set(*retention)),
             Err(error) => tracing::debug!("the topics' delete.retention.ms is not known: {error}"),
         }
-        match runtime.block_on(topics::check(&admin_client, &settings, ASK)) {
+        match runtime.block_on(topics::check(&topics_admin, &settings, ASK)) {
             Ok(findings) => {
                 let mut said = said.lock().unwrap_or_else(PoisonError::into_inner);
                 for finding in findings.iter().filter(|finding| finding.setting != "topic") {
