@@ -94,8 +94,35 @@ pub struct ListCursor(u32);
 /// A schedule is in the set until it is removed or replaced by a record: handing it out does not remove it. So the set
 /// is what the log says at all times, and an outcome that never comes loses nothing.
 ///
-/// Each call does a bounded piece of work, by its budget or limits where it has one. A time never goes back: where
-/// the clock does, what is due after it is held until it is due again.
+/// Each call does a bounded piece of work, by its budget or limits where it has one. The set's time never goes back;
+/// where the clock does, what is ready already waits until it is due by the clock again.
+///
+/// ```
+/// use kafka_message_scheduler::engine::{BatchLimits, PendingSet};
+/// use kafka_message_scheduler::schedule::{DueTime, Format, Headers, Schedule};
+///
+/// let mut pending = PendingSet::new(42);
+/// let schedule = Schedule {
+///     due: DueTime::from_epoch_ms(1_000),
+///     topic: "orders",
+///     key: b"order-7",
+///     value: Some(b"remind"),
+///     headers: Headers::default(),
+/// };
+/// pending.upsert(b"reminder-7", 0, Format::Avro, &schedule, Headers::default());
+/// while !pending.finish_bulk(4_096) {}
+///
+/// let wake_ms = pending.next_wake().expect("something is pending");
+/// assert!(wake_ms <= 1_000);
+/// let mut batch = Vec::new();
+/// while !pending.advance(1_000, 4_096) {}
+/// pending.take_due(1_000, BatchLimits { max_count: 500, max_bytes: 1 << 20 }, &mut batch);
+/// assert_eq!(pending.view(batch[0]).expect("current").schedule, schedule);
+///
+/// // The batch is committed: its tombstone, at offset 1, takes the schedule out.
+/// pending.remove(b"reminder-7", 1);
+/// assert!(pending.is_empty());
+/// ```
 pub struct PendingSet {
     nodes: Nodes,
     index: Index,
@@ -272,7 +299,7 @@ impl PendingSet {
     /// Makes ready what is due, or to be tried again, by `now_ms`; moves up to `budget` schedules.
     ///
     /// Returns true when nothing that is due by `now_ms` is left behind, false when the budget ended first: then call
-    /// again, now or later. A time before one that was given earlier changes nothing. In bulk mode nothing is ever
+    /// again, now or later. A time before one that was given earlier takes nothing back. In bulk mode nothing is ever
     /// due.
     pub fn advance(&mut self, now_ms: i64, budget: usize) -> bool {
         if self.bulk != Bulk::Done {
