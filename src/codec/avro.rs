@@ -1,0 +1,430 @@
+//! Raw Avro binary, read in place.
+//!
+//! A datum is `time: long, topic: string, key: bytes, value: ["null","bytes"], headers: map<bytes>` (schema:
+//! [`avro_schema`](super::avro_schema)). Older producers end it after `value`. Since a map takes at least one byte, the
+//! two shapes cannot be confused: a datum that ends after `value` has no headers, and any byte there must begin a whole
+//! map. What follows a whole map is ignored, for a later schema may append fields.
+//!
+//! Source of the encoding: the Avro specification, "Binary encoding".
+//!
+//! Known differences to the `apache-avro` crate, which the differential tests hold against it:
+//! - It takes a `value` that is missing or cut short inside the union's branch for null, and a `topic` cut short too;
+//!   here they are errors.
+//! - It drops bits above the 64th of a ten-byte integer; here they are an error.
+//! - It refuses lengths and counts above an allocation limit as such; here a count costs nothing until its entries
+//!   come, so it fails where the record ends.
+//! - It knows headers as a hash map; here they keep the record's order. (Last wins in both.)
+//!
+//! As in it, and in the Java implementation, the byte size of a block with a negative count is read and not used.
+
+use super::error::{AvroFault, AvroPlace, DecodeError};
+use super::{Scratch, unique};
+use crate::schedule::{DueTime, Headers, Schedule, varint};
+
+pub(super) fn decode<'a>(bytes: &'a [u8], scratch: &'a mut Scratch) -> Result<Schedule<'a>, DecodeError> {
+    let mut reader = Reader { record: bytes, rest: bytes };
+    let due = DueTime::from_epoch_ms(reader.long(AvroPlace::Time)?);
+    let topic = reader.text(AvroPlace::Topic)?;
+    let key = reader.bytes(AvroPlace::Key)?;
+    let value = reader.nullable_bytes(AvroPlace::Value)?;
+    let headers =
+        if reader.rest.is_empty() { Headers::default() } else { read_headers(&mut reader, scratch)? };
+    Ok(Schedule { due, topic, key, value, headers })
+}
+
+pub(super) fn encode(schedule: &Schedule<'_>, out: &mut Vec<u8>) {
+    varint::write(out, schedule.due.epoch_ms());
+    write_bytes(out, schedule.topic.as_bytes());
+    write_bytes(out, schedule.key);
+    match schedule.value {
+        None => varint::write(out, NULL_BRANCH),
+        Some(value) => {
+            varint::write(out, BYTES_BRANCH);
+            write_bytes(out, value);
+        }
+    }
+    if !schedule.headers.is_empty() {
+        varint::write(out, schedule.headers.iter().count() as i64);
+        for header in schedule.headers.iter() {
+            write_bytes(out, header.name.as_bytes());
+            write_bytes(out, header.value.unwrap_or_default());
+        }
+    }
+    varint::write(out, END_OF_MAP);
+}
+
+const NULL_BRANCH: i64 = 0;
+const BYTES_BRANCH: i64 = 1;
+const END_OF_MAP: i64 = 0;
+
+fn write_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+    varint::write(out, bytes.len() as i64);
+    out.extend_from_slice(bytes);
+}
+
+/// Reads the map: one block without duplicate names stays where it is, all else is put together in `scratch`.
+fn read_headers<'a>(reader: &mut Reader<'a>, scratch: &'a mut Scratch) -> Result<Headers<'a>, DecodeError> {
+    let mut counted = 0;
+    let first = read_block(reader, &mut counted)?;
+    let mut block = if first.is_empty() { first } else { read_block(reader, &mut counted)? };
+    let run = if block.is_empty() {
+        first
+    } else {
+        scratch.run.clear();
+        scratch.run.extend_from_slice(first);
+        while !block.is_empty() {
+            scratch.run.extend_from_slice(block);
+            block = read_block(reader, &mut counted)?;
+        }
+        &scratch.run
+    };
+    Ok(unique::last_of_each(Headers::from_trusted(run), &mut scratch.unique))
+}
+
+/// The checked entries of the next block, which are a packed run of headers; empty at the end of the map.
+///
+/// `counted` is the number of headers read so far. A hostile count only ends in an error sooner: each entry takes two
+/// bytes at least, so the loop is bounded by the record.
+fn read_block<'a>(reader: &mut Reader<'a>, counted: &mut usize) -> Result<&'a [u8], DecodeError> {
+    let count = reader.long(AvroPlace::HeaderBlock)?;
+    if count < 0 {
+        reader.long(AvroPlace::HeaderBlock)?; // its size in bytes, for readers that skip blocks
+    }
+    let block = reader.rest;
+    for _ in 0..count.unsigned_abs() {
+        *counted += 1;
+        reader.text(AvroPlace::HeaderName(*counted))?;
+        reader.bytes(AvroPlace::HeaderValue(*counted))?;
+    }
+    Ok(&block[..block.len() - reader.rest.len()])
+}
+
+/// Takes one value after the other off the front of a record.
+struct Reader<'a> {
+    record: &'a [u8],
+    rest: &'a [u8],
+}
+
+impl<'a> Reader<'a> {
+    fn long(&mut self, place: AvroPlace) -> Result<i64, DecodeError> {
+        varint::read(&mut self.rest).ok_or_else(|| {
+            let cut = self.rest.len() < varint::MAX_LEN && self.rest.iter().all(|&byte| byte >= 0x80);
+            self.fail(self.rest, place, if cut { AvroFault::Cut } else { AvroFault::TooWide })
+        })
+    }
+
+    fn bytes(&mut self, place: AvroPlace) -> Result<&'a [u8], DecodeError> {
+        let start = self.rest;
+        let len = self.long(place)?;
+        if len < 0 {
+            return Err(self.fail(start, place, AvroFault::NegativeLength(len)));
+        }
+        let left = self.rest.len();
+        let Some((bytes, rest)) = usize::try_from(len).ok().and_then(|len| self.rest.split_at_checked(len))
+        else {
+            return Err(self.fail(start, place, AvroFault::PastEnd { len, left }));
+        };
+        self.rest = rest;
+        Ok(bytes)
+    }
+
+    fn text(&mut self, place: AvroPlace) -> Result<&'a str, DecodeError> {
+        let start = self.rest;
+        let bytes = self.bytes(place)?;
+        std::str::from_utf8(bytes).map_err(|_| self.fail(start, place, AvroFault::NotUtf8))
+    }
+
+    fn nullable_bytes(&mut self, place: AvroPlace) -> Result<Option<&'a [u8]>, DecodeError> {
+        let start = self.rest;
+        match self.long(place)? {
+            NULL_BRANCH => Ok(None),
+            BYTES_BRANCH => self.bytes(place).map(Some),
+            branch => Err(self.fail(start, place, AvroFault::NoSuchBranch(branch))),
+        }
+    }
+
+    /// `from` is what was left of the record where the faulty part begins.
+    #[cold]
+    fn fail(&self, from: &[u8], place: AvroPlace, fault: AvroFault) -> DecodeError {
+        let at = self.record.len() - from.len();
+        DecodeError::InvalidAvro { place, at, fault, maybe_framed: self.record.first() == Some(&0) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::collections::BTreeMap;
+
+    use apache_avro::Schema;
+    use apache_avro::reader::datum::GenericDatumReader;
+    use apache_avro::types::Value;
+    use apache_avro::util::max_allocation_bytes;
+    use apache_avro::writer::datum::GenericDatumWriter;
+    use proptest::prelude::*;
+
+    use super::super::avro_schema;
+    use super::super::sample::{Sample, samples};
+    use super::*;
+
+    /// A datum's fields as `apache-avro` holds them, of which `with_headers` says whether there are five or four.
+    fn to_apache(sample: &Sample, with_headers: bool) -> Value {
+        let value = match &sample.value {
+            None => Value::Union(0, Box::new(Value::Null)),
+            Some(value) => Value::Union(1, Box::new(Value::Bytes(value.clone()))),
+        };
+        let headers =
+            sample.headers.iter().map(|(name, value)| (name.clone(), Value::Bytes(value.clone()))).collect();
+        let mut fields = vec![
+            ("time".to_owned(), Value::Long(sample.time)),
+            ("topic".to_owned(), Value::String(sample.topic.clone())),
+            ("key".to_owned(), Value::Bytes(sample.key.clone())),
+            ("value".to_owned(), value),
+        ];
+        if with_headers {
+            fields.push(("headers".to_owned(), Value::Map(headers)));
+        }
+        Value::Record(fields)
+    }
+
+    /// The reverse; headers come back in the order of their names. `None` for a null `topic`.
+    fn of_apache(datum: Value) -> Option<Sample> {
+        let Value::Record(fields) = datum else { panic!("not a record") };
+        let mut sample = Sample::default();
+        for (name, field) in fields {
+            match (name.as_str(), field) {
+                ("time", Value::Long(time)) => sample.time = time,
+                ("topic", Value::String(topic)) => sample.topic = topic,
+                ("topic", Value::Null) => return None,
+                ("key", Value::Bytes(key)) => sample.key = key,
+                ("value", Value::Union(0, _)) => sample.value = None,
+                ("value", Value::Union(1, value)) => match *value {
+                    Value::Bytes(value) => sample.value = Some(value),
+                    other => panic!("value is {other:?}"),
+                },
+                ("headers", Value::Map(map)) => {
+                    let map: BTreeMap<_, _> = map.into_iter().collect();
+                    let entry = |(name, value)| match value {
+                        Value::Bytes(value) => (name, value),
+                        other => panic!("header is {other:?}"),
+                    };
+                    sample.headers = map.into_iter().map(entry).collect();
+                }
+                other => panic!("field {other:?}"),
+            }
+        }
+        Some(sample)
+    }
+
+    /// The schema's first `fields` fields.
+    fn schema_of(fields: usize) -> Schema {
+        let mut schema: serde_json::Value = serde_json::from_str(&avro_schema()).unwrap();
+        schema["fields"].as_array_mut().unwrap().truncate(fields);
+        Schema::parse(&schema).unwrap()
+    }
+
+    fn read_apache(fields: usize, bytes: &mut &[u8]) -> Option<Value> {
+        max_allocation_bytes(1 << 20); // or a flipped count makes it reserve half a gigabyte
+        let schema = schema_of(fields);
+        GenericDatumReader::builder(&schema).build().unwrap().read_value(bytes).ok()
+    }
+
+    fn write_apache(sample: &Sample, with_headers: bool) -> Vec<u8> {
+        let schema = schema_of(if with_headers { 5 } else { 4 });
+        let writer = GenericDatumWriter::builder(&schema).build().unwrap();
+        writer.write_value_to_vec(to_apache(sample, with_headers)).unwrap()
+    }
+
+    /// What `apache-avro` makes of a record by the rule of two shapes, without its leniency at the record's end.
+    fn oracle(record: &[u8]) -> Option<Sample> {
+        let mut rest = record;
+        read_apache(3, &mut rest)?;
+        if rest.iter().all(|&byte| byte >= 0x80) {
+            return None; // a value that is not there, or whose branch is cut short, is not null
+        }
+        if let Some(datum) = read_apache(5, &mut &*record) {
+            return of_apache(datum);
+        }
+        let mut rest = record;
+        let datum = read_apache(4, &mut rest)?;
+        if rest.is_empty() { of_apache(datum) } else { None }
+    }
+
+    fn decoded(record: &[u8]) -> Result<Sample, DecodeError> {
+        decode(record, &mut Scratch::default()).map(|schedule| Sample::of(&schedule))
+    }
+
+    fn with_sorted_headers(mut sample: Sample) -> Sample {
+        sample.headers.sort();
+        sample
+    }
+
+    /// Records as any writer may make them: a map in several blocks, sizes given and wrong, duplicate names, bytes
+    /// behind, then perhaps damage.
+    fn records() -> impl Strategy<Value = Vec<u8>> {
+        let entry = ("[ab]{0,2}", prop::collection::vec(any::<u8>(), 0..3));
+        let block = (prop::option::of(any::<i64>()), prop::collection::vec(entry, 1..20));
+        let tail = prop_oneof![Just(vec![]), prop::collection::vec(any::<u8>(), 0..4)];
+        let damage = prop_oneof![
+            3 => Just(None),
+            1 => (any::<prop::sample::Index>(), 1u8..).prop_map(Some),
+        ];
+        let map = prop::option::weighted(0.8, prop::collection::vec(block, 0..4));
+        (samples(), map, tail, damage).prop_map(|(sample, map, tail, damage)| {
+            let mut record = Vec::new();
+            Sample { headers: vec![], ..sample }.with_schedule(|schedule| encode(schedule, &mut record));
+            record.pop(); // the empty map
+            if let Some(blocks) = map {
+                for (size, entries) in blocks {
+                    let count = entries.len() as i64;
+                    varint::write(&mut record, if size.is_some() { -count } else { count });
+                    size.inspect(|size| varint::write(&mut record, *size));
+                    for (name, value) in entries {
+                        write_bytes(&mut record, name.as_bytes());
+                        write_bytes(&mut record, &value);
+                    }
+                }
+                varint::write(&mut record, END_OF_MAP);
+            }
+            record.extend(tail);
+            if let Some((at, mask)) = damage {
+                let at = at.index(record.len());
+                record[at] ^= mask;
+            }
+            record
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(4 * ProptestConfig::default().cases))]
+
+        #[test]
+        fn reads_what_apache_avro_writes(sample in samples()) {
+            prop_assert_eq!(decoded(&write_apache(&sample, true)).map(with_sorted_headers), Ok(with_sorted_headers(sample.clone())));
+            let bare = Sample { headers: vec![], ..sample };
+            prop_assert_eq!(decoded(&write_apache(&bare, false)), Ok(bare));
+        }
+
+        #[test]
+        fn apache_avro_reads_what_is_written(sample in samples()) {
+            let mut record = Vec::new();
+            sample.with_schedule(|schedule| encode(schedule, &mut record));
+            let mut rest = record.as_slice();
+            let datum = read_apache(5, &mut rest).and_then(of_apache);
+            prop_assert_eq!(datum, Some(with_sorted_headers(sample)));
+            prop_assert!(rest.is_empty());
+        }
+
+        #[test]
+        fn agrees_with_apache_avro_on_any_record(record in records()) {
+            match decoded(&record) {
+                Ok(sample) => prop_assert_eq!(Some(with_sorted_headers(sample)), oracle(&record)),
+                Err(DecodeError::InvalidAvro { fault: AvroFault::TooWide, .. }) => {} // it drops the bits
+                Err(error) => prop_assert_eq!(None, oracle(&record), "{}", error),
+            }
+        }
+
+        /// The general test of this does not write several blocks or duplicate names.
+        #[test]
+        fn a_used_scratch_changes_nothing(used in records(), next in records()) {
+            let mut scratch = Scratch::default();
+            drop(decode(&used, &mut scratch).map(|schedule| Sample::of(&schedule)));
+            prop_assert_eq!(decode(&next, &mut scratch).map(|schedule| Sample::of(&schedule)), decoded(&next));
+        }
+    }
+
+    /// `time` 0, `topic` "t", `key` "k", `value` null.
+    const FOUR_FIELDS: [u8; 6] = [0, 2, b't', 2, b'k', 0];
+
+    fn with_map(map: &[u8]) -> Vec<u8> {
+        [&FOUR_FIELDS[..], map].concat()
+    }
+
+    #[test]
+    fn the_encoding_is_canonical() {
+        let sample = Sample {
+            time: -1,
+            topic: "t".into(),
+            key: b"k".to_vec(),
+            value: Some(b"v".to_vec()),
+            headers: vec![("h".into(), b"x".to_vec()), (String::new(), vec![])],
+        };
+        let mut record = Vec::new();
+        sample.with_schedule(|schedule| encode(schedule, &mut record));
+        assert_eq!(record, b"\x01\x02t\x02k\x02\x02v\x04\x02h\x02x\x00\x00\x00");
+    }
+
+    #[test]
+    fn one_block_without_duplicates_stays_in_the_record() {
+        let sample =
+            Sample { headers: vec![("a".into(), vec![1]), ("b".into(), vec![2])], ..Sample::default() };
+        let mut record = Vec::new();
+        sample.with_schedule(|schedule| encode(schedule, &mut record));
+        let mut scratch = Scratch::default();
+        let schedule = decode(&record, &mut scratch).unwrap();
+        let packed = schedule.headers.as_packed();
+        assert_eq!(packed.len(), 8);
+        assert!(record.as_ptr_range().contains(&packed.as_ptr()));
+        assert_eq!(scratch.run.capacity(), 0);
+    }
+
+    #[test]
+    fn the_last_of_a_name_wins_across_blocks() {
+        let map = [4, 2, b'a', 2, 1, 2, b'b', 2, 2, 1, 0, 2, b'a', 2, 3, 0];
+        let headers = decoded(&with_map(&map)).unwrap().headers;
+        assert_eq!(headers, [("b".to_owned(), vec![2]), ("a".to_owned(), vec![3])]);
+    }
+
+    #[test]
+    fn a_null_header_value_cannot_be_smuggled_in() {
+        // −1 is null in the packed layout of headers, and no length at all in Avro.
+        let error = decoded(&with_map(&[2, 2, b'h', 1, 0])).unwrap_err();
+        let place = AvroPlace::HeaderValue(1);
+        assert_eq!(
+            error,
+            DecodeError::InvalidAvro {
+                place,
+                at: 9,
+                fault: AvroFault::NegativeLength(-1),
+                maybe_framed: true
+            }
+        );
+    }
+
+    #[test]
+    fn a_hostile_count_costs_nothing() {
+        for count in [i64::MAX, i64::MIN, i64::MIN + 1, 1 << 40] {
+            let mut record = FOUR_FIELDS.to_vec();
+            varint::write(&mut record, count);
+            record.extend([0; 100]);
+            let error = decoded(&record).unwrap_err();
+            assert!(matches!(error, DecodeError::InvalidAvro { fault: AvroFault::Cut, .. }), "{error}");
+        }
+    }
+
+    #[test]
+    fn errors_say_what_where_and_why() {
+        let text = |record: &[u8]| decoded(record).unwrap_err().to_string();
+        assert_eq!(text(&[]), "invalid Avro: the record ends inside an integer (time, at byte 0)");
+        assert_eq!(
+            text(&[2, 20, b'x']),
+            "invalid Avro: a length of 10 where 1 bytes are left (topic, at byte 1)"
+        );
+        assert_eq!(text(&[2, 2, 0xff, 0]), "invalid Avro: a text that is not UTF-8 (topic, at byte 1)");
+        assert_eq!(
+            text(&[2, 0, 0, 4]),
+            "invalid Avro: union branch 2 where there are only 0 (null) and 1 (bytes) (value, at byte 3)"
+        );
+        assert_eq!(
+            text(&[2, 0, 0, 0, 2, 0, 6]),
+            "invalid Avro: a length of 3 where 0 bytes are left (value of header 1, at byte 6)"
+        );
+        assert_eq!(text(&[0xff; 11]), "invalid Avro: an integer of more than 64 bits (time, at byte 0)");
+        assert_eq!(
+            text(&[0, 0, 0, 0, 7, 2]),
+            "invalid Avro: the record ends inside an integer (name of header 1, at byte 6); the first byte is 0: was it \
+             written with a schema registry's prefix? Schedules are raw Avro"
+        );
+    }
+}
