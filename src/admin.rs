@@ -101,7 +101,7 @@ mod tests {
         let status = Arc::new(Status::new());
         status.counters("s").fired.add(3);
         let metrics = Arc::new(Metrics::of(&status).unwrap());
-        let observed = Observed { status, metrics, stalled_after: Duration::from_secs(60) };
+        let observed = Observed { status, metrics, stalled_after: Duration::from_mins(1) };
         let listener = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();

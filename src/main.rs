@@ -1,3 +1,8 @@
+//! The program `kms`.
+
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-fn main() {}
+
+fn main() -> std::process::ExitCode {
+    kafka_message_scheduler::cli::main()
+}
