@@ -100,8 +100,8 @@ pub fn run_until(
         observer: Arc::clone(&observer),
         status: Arc::clone(status),
     };
-    let supervisor = Supervisor::start(&client::consumer(&settings)?, blueprint).with_context(|| {
-        format!("cannot start the consumer of {}", settings.kafka.brokers)
+    let supervisor = Supervisor::start(&client::consumer(&settings)?, blueprint).map_err(|error| {
+        anyhow::anyhow!("cannot start the consumer of {}: {error}", settings.kafka.brokers)
     })?;
     let watch = Watch::start(Watched {
         topics: settings.topics.iter().map(|(topic, _)| topic.to_owned()).collect(),

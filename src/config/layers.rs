@@ -144,7 +144,7 @@ impl Layers {
             let key = format!("{prefix}{name}");
             match (self.kinds.get(&key), value) {
                 (Some(&kind), value) if Kind::of_written(&value) == Some(kind) => {
-                    self.put(&key, kind, value, origin)?
+                    self.put(&key, kind, value, origin)?;
                 }
                 (Some(kind), _) => {
                     return Err(ConfigError::Invalid {
