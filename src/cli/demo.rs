@@ -282,7 +282,7 @@ impl Show {
 
     /// One event; on a terminal the status below it is drawn anew.
     fn line(&self, text: &str) {
-        let now = jiff::Zoned::now().strftime("%H:%M:%S%.3f").to_string();
+        let now = jiff::ZonedDateTime::now().strftime("%H:%M:%S%.3f").to_string();
         if self.terminal {
             println!("\r\x1b[K{now}  {text}");
         } else {
