@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::admin;
 use crate::config::Settings;
 use crate::kafka::client;
-use crate::kafka::observer::Observer;
+use crate::kafka::observer::{Observer, TopicIds};
 use crate::kafka::topics::{self, Severity};
 use crate::schedule::DueTime;
 use crate::telemetry::Metrics;
@@ -26,6 +26,8 @@ pub struct RunOptions {
     pub dry_run: bool,
     /// Remove schedules due before this instead of delivering them late.
     pub skip_overdue_before: Option<DueTime>,
+    /// Whether the cluster's topics have IDs.
+    pub topic_ids: TopicIds,
 }
 
 /// How long a question about configuration may take.
@@ -91,7 +93,7 @@ pub fn run_until(
         let shard = ShardSettings::new(&settings, format, skip_before_ms, &retentions[topic]);
         (topic.to_owned(), Arc::new(shard))
     });
-    let observer = Observer::new(&client::reader(&settings, client::Isolation::ReadUncommitted)?)?;
+    let observer = Observer::new(&client::reader(&settings, client::Isolation::ReadUncommitted)?, options.topic_ids)?;
     let blueprint = Blueprint {
         settings: shard_settings.collect(),
         producer: client::producer(&settings)?,
@@ -117,7 +119,6 @@ pub fn run_until(
         "started"
     );
     let outcome = serve(&supervisor, status, settings.health.stalled_after, stop);
-    drop(watch);
     if outcome.is_ok() {
         supervisor.stop();
         tracing::info!("stopped");
@@ -125,6 +126,7 @@ pub fn run_until(
         // A thread that hangs cannot be joined: the process ends, and its session with it.
         std::mem::forget(supervisor);
     }
+    drop(watch);
     outcome
 }
 

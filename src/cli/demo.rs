@@ -18,6 +18,7 @@ use crate::config::{Settings, Sources};
 use crate::instance::{RunOptions, run_until};
 use crate::kafka::clock::SystemClock;
 use crate::kafka::embedded::EmbeddedCluster;
+use crate::kafka::observer::TopicIds;
 use crate::kafka::{Clock, client};
 use crate::schedule::{DueTime, Format, HeadersBuf, Schedule};
 use crate::scheduler::status::Status;
@@ -76,7 +77,8 @@ pub(super) fn execute(args: &DemoArgs) -> anyhow::Result<ExitCode> {
             outcome
         })?
     };
-    let outcome = run_until(settings, RunOptions::default(), &status, &runtime, &stop);
+    let options = RunOptions { topic_ids: TopicIds::None, ..RunOptions::default() };
+    let outcome = run_until(settings, options, &status, &runtime, &stop);
     stop.store(true, Ordering::Relaxed);
     let shown = show.join().map_err(|_| anyhow::anyhow!("the demo's view died"))?;
     outcome.and(shown)?;

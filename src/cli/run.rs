@@ -51,7 +51,11 @@ pub(super) fn execute(args: &RunArgs) -> anyhow::Result<ExitCode> {
             Notice::Warning(text) => tracing::warn!("{text}"),
         }
     }
-    let options = RunOptions { dry_run: args.dry_run, skip_overdue_before: args.skip_overdue_before };
+    let options = RunOptions {
+        dry_run: args.dry_run,
+        skip_overdue_before: args.skip_overdue_before,
+        ..RunOptions::default()
+    };
     instance::run(settings, options)?;
     Ok(ExitCode::SUCCESS)
 }
