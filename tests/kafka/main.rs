@@ -4,4 +4,13 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod at_least_once;
+mod bad_input;
+mod cancelling;
+mod destinations;
+mod firing;
 mod harness;
+mod metrics;
+mod restarting;
+mod scene;
+mod starting;

@@ -1,0 +1,220 @@
+//! The schedule topic is all there is: what an instance finds there it delivers, what was delivered it does not repeat.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use crate::scene::{Format, Scene, await_metric};
+use crate::support::client::{NewRecord, unique};
+use crate::support::kms::Kms;
+use crate::support::{PATIENCE, http, now_ms, poll_until};
+
+#[test]
+fn what_was_fired_or_cancelled_is_not_replayed() {
+    let scene = Scene::json(2);
+    let ids: Vec<_> = (0..40).map(|number| format!("id-{number}")).collect();
+    {
+        let mut kms = scene.start();
+        for id in &ids {
+            scene.put(id, &scene.plan(id));
+        }
+        for id in &ids[..10] {
+            scene.put(format!("cancelled {id}"), &scene.plan(id).due_in(1_500));
+            scene.cancel(format!("cancelled {id}"));
+        }
+        scene.put("waits", &scene.plan("waits").due_much_later());
+        scene.await_messages(ids.len());
+        assert!(kms.sigterm_and_wait().success());
+    }
+
+    // First with everything still in the log, then with nothing left of a schedule but its tombstone.
+    for compacted in [false, true] {
+        if compacted {
+            scene.client.force_compaction(&scene.topic().name);
+            let left = scene.records_of(scene.topic(), &ids[0]);
+            assert!(
+                left.iter().all(|record| record.value.is_none()),
+                "the schedule is compacted away: {left:?}"
+            );
+        }
+        let mut kms = scene.start();
+        scene.finish().assert_clean();
+        await_metric(&kms, "kms_schedules_pending", &[], 1.0);
+        assert!(kms.sigterm_and_wait().success());
+    }
+}
+
+#[test]
+fn a_crash_repeats_nothing_and_loses_nothing() {
+    let scene = Scene::avro(2);
+    {
+        let mut kms = scene.start();
+        for number in 0..200 {
+            let id = format!("id-{number}");
+            scene.put(&id, &scene.plan(&id).due_in(500 + 5 * number));
+        }
+        scene.await_messages(50);
+        kms.kill9();
+    }
+    let _kms = scene.start();
+    scene.await_messages(200);
+    let verdict = scene.finish();
+    verdict.assert_clean();
+    assert_eq!(verdict.right, 202);
+}
+
+#[test]
+fn what_is_written_while_the_scheduler_is_down_fires_when_it_is_back() {
+    let scene = Scene::json(2);
+    {
+        let mut kms = scene.start();
+        scene.put("first", &scene.plan("first"));
+        scene.put("cancelled meanwhile", &scene.plan("cancelled meanwhile").due_in(2_000));
+        scene.await_messages(1);
+        assert!(kms.sigterm_and_wait().success());
+    }
+    scene.put("due meanwhile", &scene.plan("due meanwhile"));
+    scene.put("due later", &scene.plan("due later").due_in(4_000));
+    scene.put("first", &scene.plan("first"));
+    scene.cancel("cancelled meanwhile");
+
+    let _kms = scene.start();
+    scene.await_messages(4);
+    let verdict = scene.finish();
+    verdict.assert_clean();
+    assert_eq!(verdict.right, 6);
+}
+
+#[test]
+fn what_is_written_while_eight_partitions_load_is_delivered_once() {
+    const PARTITIONS: i32 = 8;
+    const RECORDS: usize = 20_000;
+    let scene = Scene::avro(PARTITIONS);
+    let topic = scene.topic();
+    // Of the records there to load most wait, many are replaced or cancelled, and a few are due.
+    let ballast = scene.plan("ballast").due_much_later();
+    let mut records = Vec::new();
+    for partition in 0..PARTITIONS {
+        for number in 0..RECORDS {
+            let id = format!("ballast-{}", number % (RECORDS / 2));
+            let record = if number % 10 == 9 {
+                NewRecord::to(&topic.name).key(id)
+            } else {
+                scene.record(topic, id, &ballast)
+            };
+            records.push(record.partition(partition));
+        }
+    }
+    for (place, number) in scene.client.produce(&records).iter().zip(0..) {
+        if number % 10 != 9 {
+            scene.note(place, format!("ballast-{}", number % RECORDS % (RECORDS / 2)), &ballast);
+        }
+    }
+    drop(records);
+    let due = |wave: &str, partition| {
+        let id = format!("{wave}-{partition}");
+        scene.put_on(topic, partition, &id, &scene.plan(&id));
+    };
+    (0..PARTITIONS).for_each(|partition| due("loaded", partition));
+
+    let mut kms = Kms::start(&scene.settings());
+    let live = AtomicBool::new(false);
+    let waves = thread::scope(|threads| {
+        let writing = threads.spawn(|| {
+            let mut waves = 0;
+            while !live.load(Ordering::Relaxed) {
+                (0..PARTITIONS).for_each(|partition| due(&format!("wave-{waves}"), partition));
+                waves += 1;
+            }
+            waves
+        });
+        kms.wait_ready();
+        live.store(true, Ordering::Relaxed);
+        writing.join().unwrap()
+    });
+    assert!(waves > 2, "writing goes on during the load");
+    let written = PARTITIONS as usize * (waves + 1);
+    scene.await_messages(written);
+    let verdict = scene.finish();
+    verdict.assert_clean();
+    assert_eq!(verdict.right, written + PARTITIONS as usize);
+}
+
+/// An open transaction hides everything behind it from the scheduler, cancels too. It has to wait, and say so.
+#[test]
+fn a_foreign_transaction_left_open_holds_a_takeover_back_and_nothing_fires_wrongly() {
+    let scene = Scene::json(1);
+    let topic = scene.topic();
+    let due_ms = now_ms() + 1_000;
+    {
+        let mut kms = scene.start();
+        scene.put("fired before", &scene.plan("fired before"));
+        scene.put("cancelled behind", &scene.plan("cancelled behind").due_ms(due_ms));
+        scene.put("replaced inside", &scene.plan("replaced inside").due_ms(due_ms));
+        scene.await_messages(1);
+        assert!(kms.sigterm_and_wait().success());
+    }
+    let fired_before = scene.messages();
+    let foreign = scene.client.foreign(&unique("foreign"), Duration::from_mins(1));
+    foreign.begin();
+    let inside = scene.plan("replaced inside");
+    let place = foreign.produce(&[scene.record(topic, "replaced inside", &inside)]).unwrap().remove(0);
+    scene.cancel("cancelled behind");
+    scene.put("scheduled behind", &scene.plan("scheduled behind"));
+
+    let mut kms = Kms::start(&scene.settings());
+    let reason = poll_until(PATIENCE, || {
+        let health = http::get(kms.metrics_address(), "/health/ready").ok()?;
+        (health.status == 503 && health.body.contains("transaction")).then_some(health.body)
+    });
+    let reason = reason.expect("it says that it waits for a transaction");
+    assert!(reason.contains(&topic.name) && reason.contains("\"loading\""), "{reason}");
+    assert!(now_ms() > due_ms);
+    assert_eq!(scene.messages(), fired_before, "nobody can know yet what to fire");
+    assert_eq!(http::get(kms.metrics_address(), "/health/live").unwrap().status, 200);
+
+    foreign.commit().unwrap();
+    scene.note(&place, "replaced inside", &inside);
+    kms.wait_ready();
+    scene.await_messages(3);
+    let verdict = scene.finish();
+    verdict.assert_clean();
+    assert_eq!(verdict.right, 4);
+}
+
+/// Behind the last record of such a partition lies a marker that no consumer is ever given.
+#[test]
+fn partitions_that_end_in_foreign_transactions_go_live() {
+    let scene = Scene::with(&[Format::Avro], 4);
+    let topic = scene.topic();
+    let foreign = scene.client.foreign(&unique("foreign"), Duration::from_mins(1));
+    let transaction = |partitions: &[i32], commit: bool| {
+        foreign.begin();
+        let plans: Vec<_> = partitions.iter().map(|partition| (*partition, scene.plan("in"))).collect();
+        let record = |(partition, plan): &(i32, _)| scene.record(topic, "in", plan).partition(*partition);
+        let places = foreign.produce(&plans.iter().map(record).collect::<Vec<_>>()).unwrap();
+        if commit {
+            foreign.commit().unwrap();
+            for (place, (_, plan)) in places.iter().zip(&plans) {
+                scene.note(place, "in", plan);
+            }
+        } else {
+            foreign.abort().unwrap();
+        }
+    };
+    scene.put_on(topic, 0, "plain", &scene.plan("plain"));
+    scene.put_on(topic, 1, "plain", &scene.plan("plain"));
+    // The last transaction of partition 0 is committed, that of 1 aborted, in 2 is nothing else, and 3 is empty.
+    transaction(&[0, 1], true);
+    transaction(&[1, 2], false);
+
+    let _kms = scene.start();
+    scene.await_messages(4);
+    // A live shard meets the same.
+    transaction(&[0, 3], true);
+    transaction(&[0, 1, 2, 3], false);
+    scene.await_messages(6);
+    let verdict = scene.finish();
+    verdict.assert_clean();
+    assert_eq!(verdict.right, 10);
+}
