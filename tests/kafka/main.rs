@@ -11,6 +11,7 @@ mod destinations;
 mod firing;
 mod harness;
 mod metrics;
+mod rebalancing;
 mod restarting;
 mod scene;
 mod starting;

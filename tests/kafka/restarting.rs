@@ -4,10 +4,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use crate::scene::{Format, Scene, await_metric};
+use crate::scene::{Format, Scene, await_metric, await_not_ready};
 use crate::support::client::{NewRecord, unique};
 use crate::support::kms::Kms;
-use crate::support::{PATIENCE, http, now_ms, poll_until};
+use crate::support::{http, now_ms};
 
 #[test]
 fn what_was_fired_or_cancelled_is_not_replayed() {
@@ -163,12 +163,7 @@ fn a_foreign_transaction_left_open_holds_a_takeover_back_and_nothing_fires_wrong
     scene.put("scheduled behind", &scene.plan("scheduled behind"));
 
     let mut kms = Kms::start(&scene.settings());
-    let reason = poll_until(PATIENCE, || {
-        let health = http::get(kms.metrics_address(), "/health/ready").ok()?;
-        (health.status == 503 && health.body.contains("transaction")).then_some(health.body)
-    });
-    let reason = reason.expect("it says that it waits for a transaction");
-    assert!(reason.contains(&topic.name) && reason.contains("\"loading\""), "{reason}");
+    await_not_ready(&kms, &["transaction", "\"loading\"", &topic.name]);
     assert!(now_ms() > due_ms);
     assert_eq!(scene.messages(), fired_before, "nobody can know yet what to fire");
     assert_eq!(http::get(kms.metrics_address(), "/health/live").unwrap().status, 200);

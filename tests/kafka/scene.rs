@@ -12,7 +12,7 @@ use crate::support::broker::Broker;
 use crate::support::client::{Client, Isolation, NewRecord, Place, Reader, Seen, unique};
 use crate::support::history::{History, Message, Record, Verdict, Write, payload_id};
 use crate::support::kms::{Kms, Settings};
-use crate::support::{PATIENCE, now_ms, poll_until};
+use crate::support::{PATIENCE, http, now_ms, poll_until};
 
 /// How a schedule is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,10 +47,6 @@ impl Plan {
 
     pub(crate) fn to(self, destination: &str) -> Self {
         Self { destination: destination.to_owned(), ..self }
-    }
-
-    pub(crate) fn key(self, key: &[u8]) -> Self {
-        Self { key: key.to_vec(), ..self }
     }
 
     pub(crate) fn value(self, value: &[u8]) -> Self {
@@ -376,6 +372,14 @@ fn unscheduled(seen: &Seen) -> Record {
     record_at(&seen.place(), seen.key.as_deref().unwrap_or_default(), write)
 }
 
+/// Looks for new topics and partitions more often than by default.
+pub(crate) fn curious(settings: Settings) -> Settings {
+    settings.env(
+        "KMS_KAFKA_PROPERTIES",
+        "session.timeout.ms=6000;heartbeat.interval.ms=2000;topic.metadata.refresh.interval.ms=500",
+    )
+}
+
 /// Waits until a metric has the value.
 #[track_caller]
 pub(crate) fn await_metric(kms: &Kms, name: &str, labels: &[(&str, &str)], wanted: f64) {
@@ -385,6 +389,16 @@ pub(crate) fn await_metric(kms: &Kms, name: &str, labels: &[(&str, &str)], wante
         (last == Some(wanted)).then_some(())
     });
     assert!(reached.is_some(), "{name}{labels:?} is {last:?}, not {wanted}");
+}
+
+/// Waits until it says that it is not ready, with all of `parts`; returns what it says.
+#[track_caller]
+pub(crate) fn await_not_ready(kms: &Kms, parts: &[&str]) -> String {
+    let said = || {
+        let health = http::get(kms.metrics_address(), "/health/ready").ok()?;
+        (health.status == 503 && parts.iter().all(|part| health.body.contains(part))).then_some(health.body)
+    };
+    poll_until(PATIENCE, said).unwrap_or_else(|| panic!("its health never says {parts:?}"))
 }
 
 /// Waits for a line of the log that has all of `parts`.

@@ -2,19 +2,11 @@
 
 use std::net::SocketAddr;
 
-use crate::scene::{Format, Scene, await_log};
+use crate::scene::{Format, Scene, await_log, curious};
 use crate::support::broker::Broker;
 use crate::support::client::unique;
 use crate::support::kms::{Kms, Settings};
 use crate::support::{PATIENCE, http, poll_until, port};
-
-/// Looks for new topics and partitions more often than by default.
-fn curious(settings: Settings) -> Settings {
-    settings.env(
-        "KMS_KAFKA_PROPERTIES",
-        "session.timeout.ms=6000;heartbeat.interval.ms=2000;topic.metadata.refresh.interval.ms=500",
-    )
-}
 
 #[track_caller]
 fn assert_refused(settings: &Settings, parts: &[&str]) {
