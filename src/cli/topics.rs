@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::SettingsArgs;
 use super::connection::{Quiet, TIMEOUT, reach};
+use super::{SettingsArgs, print};
 use crate::config::Settings;
 use crate::kafka::topics::{Finding, Severity, TopicAdmin, TopicsError};
 
@@ -57,11 +57,11 @@ pub(super) fn execute(args: &TopicsArgs) -> anyhow::Result<ExitCode> {
         Action::Create(args) => {
             let created = ask(args, TopicAdmin::create)?;
             if args.json {
-                println!("{}", json!({ "created": created }));
+                print(&json!({ "created": created }).to_string())?;
             } else if created.is_empty() {
-                println!("all schedule topics exist");
+                print("all schedule topics exist")?;
             } else {
-                println!("created {}", created.join(", "));
+                print(&format!("created {}", created.join(", ")))?;
             }
             Ok(ExitCode::SUCCESS)
         }
@@ -87,8 +87,7 @@ fn ask<T>(
 
 fn show_findings(findings: &[Finding], json: bool) -> anyhow::Result<()> {
     if json {
-        println!("{}", serde_json::to_string_pretty(findings)?);
-        return Ok(());
+        return print(&serde_json::to_string_pretty(findings)?);
     }
     for finding in findings {
         let mark = match finding.severity {
@@ -96,10 +95,10 @@ fn show_findings(findings: &[Finding], json: bool) -> anyhow::Result<()> {
             Severity::Warning => "warning ",
             Severity::Advice => "advice  ",
         };
-        println!("{mark}  {finding}");
+        print(&format!("{mark}  {finding}"))?;
     }
     if findings.is_empty() {
-        println!("all schedule topics are as recommended");
+        print("all schedule topics are as recommended")?;
     }
     Ok(())
 }
