@@ -11,6 +11,7 @@ mod tail;
 mod text;
 mod topics;
 
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::LazyLock;
@@ -18,6 +19,7 @@ use std::sync::LazyLock;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::{ConfigError, Loaded, Notice, Settings, Sources};
+use crate::kafka::client::ClientError;
 use crate::telemetry;
 use crate::version::Version;
 
@@ -69,8 +71,7 @@ pub fn main() -> ExitCode {
     match execute(cli) {
         Ok(code) => code,
         Err(error) => {
-            // An outer sentence often holds its cause already; the whole chain would say it twice.
-            eprintln!("kms: {error}");
+            eprintln!("kms: {}", sentence(&error));
             exit_code(&error)
         }
     }
@@ -85,7 +86,7 @@ fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Tail(args) => tail::execute(&args),
         Command::Topics(args) => topics::execute(&args),
         Command::Schema(args) => schema::execute(&args),
-        Command::Completions(args) => Ok(completions::execute(&args)),
+        Command::Completions(args) => completions::execute(&args),
     }
 }
 
@@ -95,7 +96,31 @@ fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
 struct UsageError(String);
 
 fn exit_code(error: &anyhow::Error) -> ExitCode {
-    if error.is::<UsageError>() || error.is::<ConfigError>() { ExitCode::from(2) } else { ExitCode::FAILURE }
+    let is_usage = error
+        .chain()
+        .any(|cause| cause.is::<UsageError>() || cause.is::<ConfigError>() || cause.is::<ClientError>());
+    if is_usage { ExitCode::from(2) } else { ExitCode::FAILURE }
+}
+
+/// An error with its causes, each said once: some sentences hold their cause already.
+fn sentence(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |said, cause| {
+        if said.is_empty() {
+            cause
+        } else if said.contains(&cause) {
+            said
+        } else {
+            format!("{said}: {cause}")
+        }
+    })
+}
+
+/// Prints `text` and a line end. Nobody left to read it is no failure.
+fn print(text: &str) -> anyhow::Result<()> {
+    match writeln!(std::io::stdout(), "{}", text.trim_end()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
 }
 
 /// Where the settings come from: the same for every command that needs them.
@@ -180,6 +205,16 @@ mod tests {
         let two = format!("{:?}", ExitCode::from(2));
         assert_eq!(code(ConfigError::NoTopics.into()), two);
         assert_eq!(code(UsageError("x".into()).into()), two);
+        assert_eq!(code(anyhow::Error::from(ConfigError::NoTopics).context("while starting")), two);
         assert_eq!(code(anyhow::anyhow!("x")), format!("{:?}", ExitCode::from(1)));
+    }
+
+    #[test]
+    fn an_error_is_said_with_its_causes_once() {
+        let missing = std::fs::read("/nonexistent").unwrap_err();
+        let error = ConfigError::Read { path: "/nonexistent".into(), source: missing };
+        let said = sentence(&anyhow::Error::from(error).context("cannot start"));
+        assert!(said.starts_with("cannot start: cannot read the settings file /nonexistent: "), "{said}");
+        assert_eq!(said.matches("No such file").count(), 1, "{said}");
     }
 }

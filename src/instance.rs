@@ -8,8 +8,8 @@ use std::time::Duration;
 use crate::admin;
 use crate::config::Settings;
 use crate::kafka::client;
-use crate::kafka::observer::{Observer, TopicIds};
-use crate::kafka::topics::{self, Severity};
+use crate::kafka::observer::{Observer, QuietContext, TopicIds};
+use crate::kafka::topics::{Severity, TopicAdmin};
 use crate::schedule::DueTime;
 use crate::telemetry::Metrics;
 
@@ -79,9 +79,9 @@ pub fn run_until(
         }
     });
 
-    let topics_admin = topics::admin(&client::base(&settings)?)?;
+    let topic_admin = TopicAdmin::new(&settings, QuietContext, ASK)?;
     if settings.topics.create {
-        let created = runtime.block_on(topics::create(&topics_admin, &settings, ASK))?;
+        let created = topic_admin.create(&settings)?;
         if !created.is_empty() {
             tracing::info!(topics = ?created, "created schedule topics");
         }
@@ -108,7 +108,7 @@ pub fn run_until(
         topics: settings.topics.iter().map(|(topic, _)| topic.to_owned()).collect(),
         observer,
         reloads: supervisor.reload_sender(),
-        check_configuration: configuration_check(&settings, retentions, topics_admin, runtime.handle().clone()),
+        check_configuration: configuration_check(&settings, retentions, topic_admin),
     })?;
     tracing::info!(
         brokers = settings.kafka.brokers,
@@ -155,18 +155,16 @@ fn serve(
 fn configuration_check(
     settings: &Arc<Settings>,
     retentions: HashMap<String, Arc<TombstoneRetention>>,
-    topics_admin: topics::Admin,
-    runtime: tokio::runtime::Handle,
+    topic_admin: TopicAdmin<QuietContext>,
 ) -> Box<dyn Fn() + Send> {
     let settings = Arc::clone(settings);
     let said: Mutex<HashSet<String>> = Mutex::default();
-    let names: Vec<String> = retentions.keys().cloned().collect();
     Box::new(move || {
-        match runtime.block_on(topics::tombstone_retention(&topics_admin, &names, ASK)) {
+        match topic_admin.tombstone_retention(&settings) {
             Ok(found) => found.iter().for_each(|(topic, retention)| retentions[topic].set(*retention)),
             Err(error) => tracing::debug!("the topics' delete.retention.ms is not known: {error}"),
         }
-        match runtime.block_on(topics::check(&topics_admin, &settings, ASK)) {
+        match topic_admin.check(&settings) {
             Ok(findings) => {
                 let mut said = said.lock().unwrap_or_else(PoisonError::into_inner);
                 for finding in findings.iter().filter(|finding| finding.setting != "topic") {

@@ -25,8 +25,13 @@ pub trait Clock {
     /// The wall clock, milliseconds since the Unix epoch. May step either way.
     fn now_ms(&self) -> i64;
 
-    /// A clock that only goes forward, milliseconds since some fixed instant; for time-outs and back-off.
-    fn monotonic_ms(&self) -> u64;
+    /// A clock that only goes forward, microseconds since some fixed instant; for time-outs, back-off and durations.
+    fn monotonic_us(&self) -> u64;
+
+    /// The same in milliseconds.
+    fn monotonic_ms(&self) -> u64 {
+        self.monotonic_us() / 1_000
+    }
 }
 
 /// One partition of a schedule topic, read in order with read-committed isolation.

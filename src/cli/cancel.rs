@@ -5,9 +5,9 @@ use std::process::ExitCode;
 use clap::Args;
 use serde_json::json;
 
-use super::SettingsArgs;
 use super::connection::write;
 use super::schedule::ScheduleTopicArgs;
+use super::{SettingsArgs, print};
 
 /// Cancel a schedule by its ID
 ///
@@ -38,9 +38,9 @@ pub(super) fn execute(args: &CancelArgs) -> anyhow::Result<ExitCode> {
     if args.json {
         let shown =
             json!({ "id": args.id, "schedule_topic": topic, "partition": partition, "offset": offset });
-        println!("{shown}");
+        print(&shown.to_string())?;
     } else {
-        println!("{topic}-{partition}@{offset}");
+        print(&format!("{topic}-{partition}@{offset}"))?;
     }
     Ok(ExitCode::SUCCESS)
 }

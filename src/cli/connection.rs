@@ -28,12 +28,19 @@ impl Quiet {
     pub(super) fn explain(&self, settings: &Settings, error: &KafkaError) -> anyhow::Error {
         let brokers = &settings.kafka.brokers;
         let complaint = self.last_complaint.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        match (error.rdkafka_error_code(), complaint) {
+        let code = match error {
+            KafkaError::AdminOp(code) => Some(*code),
+            other => other.rdkafka_error_code(),
+        };
+        match (code, complaint) {
             (Some(code), Some(complaint)) if is_silence(code) => {
                 anyhow!("no answer from {brokers}: {complaint}")
             }
             (Some(code), None) if is_silence(code) => {
-                anyhow!("no answer from {brokers} within {} s: is it the right address?", TIMEOUT.as_secs())
+                anyhow!(
+                    "no answer from {brokers} within {} s: are address and security protocol right?",
+                    TIMEOUT.as_secs()
+                )
             }
             _ => anyhow!("{brokers} refused: {error}"),
         }
@@ -61,6 +68,7 @@ impl ClientContext for Quiet {
             // The message begins with the thread and the broker in its own notation: "[thrd:…]: broker: what".
             let complaint = message.split_once("]: ").map_or(message, |(_, rest)| rest);
             let complaint = complaint.split_once(": ").map_or(complaint, |(_, rest)| rest);
+            let complaint = complaint.split_once(" (after ").map_or(complaint, |(what, _)| what);
             *self.last_complaint.lock().unwrap_or_else(PoisonError::into_inner) = Some(complaint.into());
         }
     }
@@ -83,21 +91,43 @@ pub(super) fn connect<C: FromClientConfigAndContext<Quiet>>(
     Ok((client, quiet))
 }
 
-/// A reader without a group, and how many partitions `topic` has. The topic must exist; asking does not create it.
+/// Makes sure that a broker answers, or says why none does.
+pub(super) fn reach(settings: &Settings) -> anyhow::Result<()> {
+    let (reader, quiet): (Reader, _) =
+        connect(settings, &client::reader(settings, Isolation::ReadCommitted)?)?;
+    // The answer is small as long as it is about one topic, any one.
+    partitions_of(&reader, &quiet, settings, "kms").map(drop)
+}
+
+/// A reader that assigns itself partitions, and how many `topic` has. The topic must exist; asking does not create it.
 pub(super) fn reader(
     settings: &Settings,
     isolation: Isolation,
     topic: &str,
-) -> anyhow::Result<(BaseConsumer<Quiet>, Quiet, i32)> {
-    let (reader, quiet): (BaseConsumer<Quiet>, _) = connect(settings, &client::reader(settings, isolation)?)?;
-    let metadata =
-        reader.fetch_metadata(Some(topic), TIMEOUT).map_err(|error| quiet.explain(settings, &error))?;
-    let partitions =
-        metadata.topics().iter().find(|found| found.name() == topic).map_or(0, |t| t.partitions().len());
-    if partitions == 0 {
-        return Err(anyhow!("the topic `{topic}` does not exist on {}", settings.kafka.brokers));
+) -> anyhow::Result<(Reader, Quiet, i32)> {
+    let mut config = client::reader(settings, isolation)?;
+    // Never joined, nothing is committed to it: librdkafka only wants a group before it assigns partitions.
+    config.set("group.id", &settings.kafka.group_id);
+    let (reader, quiet): (Reader, _) = connect(settings, &config)?;
+    match partitions_of(&reader, &quiet, settings, topic)? {
+        0 => Err(anyhow!("the topic `{topic}` does not exist on {}", settings.kafka.brokers)),
+        partitions => Ok((reader, quiet, i32::try_from(partitions)?)),
     }
-    Ok((reader, quiet, i32::try_from(partitions)?))
+}
+
+pub(super) type Reader = BaseConsumer<Quiet>;
+
+fn partitions_of(reader: &Reader, quiet: &Quiet, settings: &Settings, topic: &str) -> anyhow::Result<usize> {
+    let metadata = reader.fetch_metadata(Some(topic), TIMEOUT).map_err(|error| {
+        // What librdkafka had to say meanwhile is handed out only by polls.
+        while reader.poll(Duration::from_millis(10)).is_some() {}
+        quiet.explain(settings, &error)
+    })?;
+    Ok(metadata
+        .topics()
+        .iter()
+        .find(|found| found.name() == topic)
+        .map_or(0, |found| found.partitions().len()))
 }
 
 /// Where a record lies.

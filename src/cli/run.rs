@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::{SettingsArgs, text};
+use super::{SettingsArgs, print, text};
 use crate::config::{Loaded, Notice};
 use crate::schedule::DueTime;
 use crate::instance::{self, RunOptions};
@@ -40,7 +40,7 @@ pub(super) struct RunArgs {
 pub(super) fn execute(args: &RunArgs) -> anyhow::Result<ExitCode> {
     let Loaded { settings, notices } = args.settings.load()?;
     if args.print_config {
-        print!("{}", settings.print_masked());
+        print(&settings.print_masked())?;
         return Ok(ExitCode::SUCCESS);
     }
     settings.require_topics()?;

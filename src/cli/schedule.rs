@@ -9,7 +9,7 @@ use clap::{Args, ValueEnum};
 use serde_json::json;
 
 use super::connection::write;
-use super::{SettingsArgs, UsageError, text};
+use super::{SettingsArgs, UsageError, print, text};
 use crate::codec;
 use crate::config::Settings;
 use crate::kafka::topics::is_legal_name;
@@ -171,9 +171,9 @@ pub(super) fn execute(args: &ScheduleArgs) -> anyhow::Result<ExitCode> {
             "id": args.id, "time": due.epoch_ms(), "at": at,
             "schedule_topic": schedule_topic, "partition": partition, "offset": offset,
         });
-        println!("{shown}");
+        print(&shown.to_string())?;
     } else {
-        println!("{schedule_topic}-{partition}@{offset}  due {at}");
+        print(&format!("{schedule_topic}-{partition}@{offset}  due {at}"))?;
     }
     Ok(ExitCode::SUCCESS)
 }

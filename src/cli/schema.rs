@@ -1,12 +1,12 @@
 //! `kms schema`
 
-use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Args;
 
+use super::print;
 use crate::codec;
 
 /// Print the Avro schema of schedules
@@ -27,7 +27,7 @@ pub(super) fn execute(args: &SchemaArgs) -> anyhow::Result<ExitCode> {
     match &args.out {
         Some(path) => std::fs::write(path, format!("{schema}\n"))
             .with_context(|| format!("cannot write the schema to {}", path.display()))?,
-        None => writeln!(std::io::stdout(), "{schema}")?,
+        None => print(schema)?,
     }
     Ok(ExitCode::SUCCESS)
 }

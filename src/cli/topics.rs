@@ -3,14 +3,12 @@
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
-use rdkafka::admin::AdminClient;
 use serde_json::json;
 
-use super::SettingsArgs;
-use super::connection::{Quiet, TIMEOUT, connect};
+use super::connection::{Quiet, TIMEOUT, reach};
+use super::{SettingsArgs, print};
 use crate::config::Settings;
-use crate::kafka::client;
-use crate::kafka::topics::{self, Finding, Severity, TopicsError};
+use crate::kafka::topics::{Finding, Severity, TopicAdmin, TopicsError};
 
 /// Check or create the schedule topics
 #[derive(Debug, Args)]
@@ -51,19 +49,19 @@ struct ActionArgs {
 pub(super) fn execute(args: &TopicsArgs) -> anyhow::Result<ExitCode> {
     match &args.action {
         Action::Check(args) => {
-            let findings = ask(args, async |admin, settings| topics::check(admin, settings, TIMEOUT).await)?;
+            let findings = ask(args, TopicAdmin::check)?;
             show_findings(&findings, args.json)?;
             let well = findings.iter().all(|finding| finding.severity == Severity::Advice);
             Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
         Action::Create(args) => {
-            let created = ask(args, async |admin, settings| topics::create(admin, settings, TIMEOUT).await)?;
+            let created = ask(args, TopicAdmin::create)?;
             if args.json {
-                println!("{}", json!({ "created": created }));
+                print(&json!({ "created": created }).to_string())?;
             } else if created.is_empty() {
-                println!("all schedule topics exist");
+                print("all schedule topics exist")?;
             } else {
-                println!("created {}", created.join(", "));
+                print(&format!("created {}", created.join(", ")))?;
             }
             Ok(ExitCode::SUCCESS)
         }
@@ -73,22 +71,23 @@ pub(super) fn execute(args: &TopicsArgs) -> anyhow::Result<ExitCode> {
 /// Puts one question to the cluster.
 fn ask<T>(
     args: &ActionArgs,
-    question: impl AsyncFnOnce(&AdminClient<Quiet>, &Settings) -> Result<T, TopicsError>,
+    question: fn(&TopicAdmin<Quiet>, &Settings) -> Result<T, TopicsError>,
 ) -> anyhow::Result<T> {
     let settings = args.settings.load_for_command()?;
     settings.require_topics()?;
-    let (admin, quiet): (AdminClient<Quiet>, _) = connect(&settings, &client::base(&settings)?)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(question(&admin, &settings)).map_err(|error| match error {
-        TopicsError::Request { source, .. } => quiet.explain(&settings, &source),
+    reach(&settings)?;
+    let quiet = Quiet::default();
+    let answer =
+        TopicAdmin::new(&settings, quiet.clone(), TIMEOUT).and_then(|admin| question(&admin, &settings));
+    answer.map_err(|error| match error {
+        TopicsError::Request(source) => quiet.explain(&settings, &source),
         other => other.into(),
     })
 }
 
 fn show_findings(findings: &[Finding], json: bool) -> anyhow::Result<()> {
     if json {
-        println!("{}", serde_json::to_string_pretty(findings)?);
-        return Ok(());
+        return print(&serde_json::to_string_pretty(findings)?);
     }
     for finding in findings {
         let mark = match finding.severity {
@@ -96,10 +95,10 @@ fn show_findings(findings: &[Finding], json: bool) -> anyhow::Result<()> {
             Severity::Warning => "warning ",
             Severity::Advice => "advice  ",
         };
-        println!("{mark}  {finding}");
+        print(&format!("{mark}  {finding}"))?;
     }
     if findings.is_empty() {
-        println!("all schedule topics are as recommended");
+        print("all schedule topics are as recommended")?;
     }
     Ok(())
 }

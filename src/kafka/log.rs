@@ -74,7 +74,10 @@ impl PartitionLog<QuietContext> {
         topic: &str,
         partition: i32,
     ) -> Result<Self, KafkaError> {
-        let consumer: Arc<BaseConsumer<QuietContext>> = Arc::new(config.create_with_context(QuietContext)?);
+        // An assignment needs a group's name; nothing is joined and nothing committed under it.
+        let consumer: BaseConsumer<QuietContext> =
+            config.clone().set("group.id", "kms-reader").create_with_context(QuietContext)?;
+        let consumer = Arc::new(consumer);
         let log = Self::split(Arc::clone(&consumer), observer, topic, partition).ok_or_else(|| {
             KafkaError::ClientCreation(format!("`{topic}` is no legal topic name"))
         })?;

@@ -78,6 +78,7 @@ impl Observer {
 }
 
 /// Says librdkafka's errors at debug level: those that matter come back from the calls that meet them.
+#[derive(Clone, Copy, Debug)]
 pub struct QuietContext;
 
 impl ClientContext for QuietContext {
