@@ -1,4 +1,4 @@
-//! Everything unsafe about librdkafka: partition queues read in batches, a producer whose delivery reports are served
+//! Everything unsafe about librdkafka: partition queues read in place, a producer whose delivery reports are served
 //! on the caller's thread, topic IDs. The rest of the crate sees safe types only.
 //!
 //! Why not the `rdkafka` crate's own types: its producer flushes in steps of 100 ms and hides the offsets of delivery

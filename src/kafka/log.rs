@@ -109,13 +109,8 @@ impl<C: ConsumerContext + 'static> Log for PartitionLog<C> {
     }
 
     fn position(&mut self) -> i64 {
-        let eof = self.queue.eof_offset();
-        let known = self.after_record.max(eof);
-        match ffi::position(&self.consumer, &self.topic_c, self.partition) {
-            // Exactly one past an end-of-partition event may be librdkafka's miscount; anything beyond was read.
-            Some(native) if native != eof + 1 => known.max(native),
-            _ => known,
-        }
+        let native = ffi::position(&self.consumer, &self.topic_c, self.partition).unwrap_or(0);
+        self.after_record.max(self.queue.eof_offset()).max(native)
     }
 
     fn end_offset(&mut self, wait: Duration) -> Result<i64, LogError> {
