@@ -564,8 +564,10 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
         status.oldest_overdue_ms.set(overdue);
         let mut within = [0; HORIZONS_MS.len()];
         pending.due_within(wall_ms, &HORIZONS_MS, &mut within);
+        // What was handed out was due, and still is if it could not be delivered.
+        let handed_out = (pending.in_flight() + pending.set_aside_len()) as u64;
         let mut before = 0;
-        for (gauge, count) in status.due_within.iter().zip(within) {
+        for (gauge, count) in status.due_within.iter().zip(within.map(|count| count + handed_out)) {
             gauge.set_count((count - before) as usize);
             before = count;
         }

@@ -44,7 +44,8 @@ pub(in crate::kafka) fn topic_ids<C: ConsumerContext>(
                         let name = to_text(sys::rd_kafka_TopicDescription_name(topic));
                         let err = sys::rd_kafka_error_code(sys::rd_kafka_TopicDescription_error(topic));
                         let id = if err == RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR {
-                            Ok(to_text(sys::rd_kafka_Uuid_base64str(sys::rd_kafka_TopicDescription_topic_id(topic))))
+                            let id = sys::rd_kafka_TopicDescription_topic_id(topic);
+                            Ok(as_kafka_writes(&to_text(sys::rd_kafka_Uuid_base64str(id))))
                         } else {
                             Err(err.into())
                         };
@@ -64,4 +65,19 @@ pub(in crate::kafka) fn topic_ids<C: ConsumerContext>(
         outcome.map_err(ErrorCode::from)?;
     }
     Ok(ids)
+}
+
+/// Kafka's own tools write IDs in the alphabet that is safe in names, librdkafka in the other.
+fn as_kafka_writes(base64: &str) -> String {
+    base64.replace('+', "-").replace('/', "_")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_read_as_kafkas_tools_show_them() {
+        assert_eq!(as_kafka_writes("Za/VMptsQmWGP702I+v9hg"), "Za_VMptsQmWGP702I-v9hg");
+    }
 }
