@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::scene::{Scene, await_log, await_metric};
+use crate::stage::{Stage, await_log, await_metric};
 use crate::support::client::{NewRecord, Seen, unique};
 use crate::support::now_ms;
 
@@ -11,80 +11,80 @@ const SOON_MS: i64 = 2_500;
 
 #[test]
 fn a_cancelled_schedule_does_not_fire() {
-    let scene = Scene::json(2);
-    let kms = scene.start();
+    let stage = Stage::json(2);
+    let kms = stage.start();
     let due_ms = now_ms() + SOON_MS;
-    scene.put("cancelled", &scene.plan("cancelled").due_ms(due_ms));
-    scene.put("kept", &scene.plan("kept").due_ms(due_ms));
+    stage.put("cancelled", &stage.plan("cancelled").due_ms(due_ms));
+    stage.put("kept", &stage.plan("kept").due_ms(due_ms));
     await_metric(&kms, "kms_schedules_pending", &[], 2.0);
-    scene.cancel("cancelled");
-    scene.cancel("never scheduled");
+    stage.cancel("cancelled");
+    stage.cancel("never scheduled");
     await_metric(&kms, "kms_schedules_pending", &[], 1.0);
     await_metric(&kms, "kms_schedules_cancelled_total", &[], 1.0);
-    assert_eq!(scene.await_messages(1)[0].key_text(), "kept");
-    scene.finish().assert_clean();
+    assert_eq!(stage.await_messages(1)[0].key_text(), "kept");
+    stage.finish().assert_clean();
 }
 
 #[test]
 fn a_cancel_outlives_a_restart_and_reaches_what_was_loaded() {
-    let scene = Scene::avro(2);
+    let stage = Stage::avro(2);
     let due_ms = now_ms() + 2 * SOON_MS;
     for id in ["before", "between", "after", "kept"] {
-        scene.put(id, &scene.plan(id).due_ms(due_ms));
+        stage.put(id, &stage.plan(id).due_ms(due_ms));
     }
     {
-        let mut kms = scene.start();
-        scene.cancel("before");
+        let mut kms = stage.start();
+        stage.cancel("before");
         await_metric(&kms, "kms_schedules_pending", &[], 3.0);
         assert!(kms.sigterm_and_wait().success());
     }
-    scene.cancel("between");
-    let kms = scene.start();
+    stage.cancel("between");
+    let kms = stage.start();
     await_metric(&kms, "kms_schedules_pending", &[], 2.0);
-    scene.cancel("after");
+    stage.cancel("after");
     await_metric(&kms, "kms_schedules_pending", &[], 1.0);
-    assert_eq!(scene.await_messages(1)[0].key_text(), "kept");
-    scene.finish().assert_clean();
+    assert_eq!(stage.await_messages(1)[0].key_text(), "kept");
+    stage.finish().assert_clean();
 }
 
 #[test]
 fn a_replaced_schedule_fires_as_it_was_written_last() {
-    let scene = Scene::json(1);
-    let kms = scene.start();
-    let other = scene.another_destination();
+    let stage = Stage::json(1);
+    let kms = stage.start();
+    let other = stage.another_destination();
     let now = now_ms();
     for id in ["earlier", "later", "elsewhere", "thrice", "again"] {
-        scene.put(id, &scene.plan(id).due_ms(now + SOON_MS));
+        stage.put(id, &stage.plan(id).due_ms(now + SOON_MS));
     }
-    scene.put("earlier", &scene.plan("earlier").due_ms(now));
-    scene.put("later", &scene.plan("later").due_ms(now + 2 * SOON_MS));
-    scene.put("elsewhere", &scene.plan("elsewhere").due_ms(now + SOON_MS).to(&other));
-    scene.put("thrice", &scene.plan("thrice").due_much_later());
-    scene.put("thrice", &scene.plan("thrice").due_ms(now + SOON_MS));
-    scene.cancel("again");
-    scene.put("again", &scene.plan("again").due_ms(now + SOON_MS));
+    stage.put("earlier", &stage.plan("earlier").due_ms(now));
+    stage.put("later", &stage.plan("later").due_ms(now + 2 * SOON_MS));
+    stage.put("elsewhere", &stage.plan("elsewhere").due_ms(now + SOON_MS).to(&other));
+    stage.put("thrice", &stage.plan("thrice").due_much_later());
+    stage.put("thrice", &stage.plan("thrice").due_ms(now + SOON_MS));
+    stage.cancel("again");
+    stage.put("again", &stage.plan("again").due_ms(now + SOON_MS));
     await_metric(&kms, "kms_schedules_replaced_total", &[], 5.0);
 
-    let order: Vec<_> = scene.await_messages(4).iter().map(Seen::key_text).collect();
+    let order: Vec<_> = stage.await_messages(4).iter().map(Seen::key_text).collect();
     assert_eq!((order[0].as_str(), order[3].as_str()), ("earlier", "later"));
-    let verdict = scene.finish();
+    let verdict = stage.finish();
     verdict.assert_clean();
     assert_eq!(verdict.right, 6);
 }
 
 #[test]
 fn an_id_can_be_used_again_after_it_fired() {
-    let scene = Scene::json(1);
-    let mut kms = scene.start();
+    let stage = Stage::json(1);
+    let mut kms = stage.start();
     for round in 1..=3 {
-        scene.put("k", &scene.plan("k"));
-        scene.await_messages(round);
+        stage.put("k", &stage.plan("k"));
+        stage.await_messages(round);
     }
     assert!(kms.sigterm_and_wait().success());
-    scene.put("k", &scene.plan("k"));
-    let _kms = scene.start();
-    scene.await_messages(4);
-    let verdict = scene.finish();
+    stage.put("k", &stage.plan("k"));
+    let _kms = stage.start();
+    stage.await_messages(4);
+    let verdict = stage.finish();
     verdict.assert_clean();
     assert_eq!(verdict.right, 5);
 }
@@ -92,36 +92,36 @@ fn an_id_can_be_used_again_after_it_fired() {
 /// Compaction keeps the invalid record and drops the schedule: a restart must not know more than a running instance.
 #[test]
 fn an_invalid_record_replaces_the_schedule_of_its_id() {
-    let scene = Scene::json(1);
-    let mut kms = scene.start();
+    let stage = Stage::json(1);
+    let mut kms = stage.start();
     let due_ms = now_ms() + SOON_MS;
     for id in ["spoilt", "spoilt and mended", "kept"] {
-        scene.put(id, &scene.plan(id).due_ms(due_ms));
+        stage.put(id, &stage.plan(id).due_ms(due_ms));
     }
-    let invalid = |id: &str| NewRecord::to(&scene.topic().name).key(id).value("{\"time\": \"soon\"}");
-    scene.client.produce(&[invalid("spoilt"), invalid("spoilt and mended")]);
+    let invalid = |id: &str| NewRecord::to(&stage.topic().name).key(id).value("{\"time\": \"soon\"}");
+    stage.client.produce(&[invalid("spoilt"), invalid("spoilt and mended")]);
     await_metric(&kms, "kms_schedules_pending", &[], 1.0);
-    scene.put("spoilt and mended", &scene.plan("spoilt and mended").due_ms(due_ms));
-    scene.await_messages(2);
-    scene.finish().assert_clean();
+    stage.put("spoilt and mended", &stage.plan("spoilt and mended").due_ms(due_ms));
+    stage.await_messages(2);
+    stage.finish().assert_clean();
     assert!(kms.sigterm_and_wait().success());
 
-    let kms = scene.start();
-    scene.finish().assert_clean();
+    let kms = stage.start();
+    stage.finish().assert_clean();
     await_metric(&kms, "kms_schedules_pending", &[], 0.0);
 }
 
 #[test]
 fn whose_tombstone_it_is_shows_by_its_header_in_any_case() {
-    let scene = Scene::json(1);
-    let kms = scene.start();
-    let tombstone = |id: &str| NewRecord::to(&scene.topic().name).key(id);
+    let stage = Stage::json(1);
+    let kms = stage.start();
+    let tombstone = |id: &str| NewRecord::to(&stage.topic().name).key(id);
     let ids = ["plain", "expired", "EXPIRED", "not true"];
     for id in ids {
-        scene.put(id, &scene.plan(id).due_much_later());
+        stage.put(id, &stage.plan(id).due_much_later());
     }
     await_metric(&kms, "kms_schedules_pending", &[], 4.0);
-    scene.client.produce(&[
+    stage.client.produce(&[
         tombstone("plain"),
         tombstone("expired").header("schedule:expired", Some(b"true")),
         tombstone("EXPIRED").header("another", None).header("Schedule:Expired", Some(b"TRUE")),
@@ -139,51 +139,51 @@ fn whose_tombstone_it_is_shows_by_its_header_in_any_case() {
 /// The case in which every scheduler without transactions loses the update: it is on its way when the schedule is due.
 #[test]
 fn a_change_in_a_transaction_that_is_open_at_the_due_time_counts_if_it_is_committed() {
-    let scene = Scene::json(1);
+    let stage = Stage::json(1);
     // It says so after half of this.
-    let kms = crate::support::kms::Kms::start_ready(&scene.settings().env("KMS_TRANSACTION__TIMEOUT", "2s"));
+    let kms = crate::support::kms::Kms::start_ready(&stage.settings().env("KMS_TRANSACTION__TIMEOUT", "2s"));
     let due_ms = now_ms() + SOON_MS;
     for id in ["cancelled", "replaced", "untouched"] {
-        scene.put(id, &scene.plan(id).due_ms(due_ms));
+        stage.put(id, &stage.plan(id).due_ms(due_ms));
     }
-    let later = scene.plan("replaced").due_ms(due_ms + 500);
-    let foreign = scene.client.foreign(&unique("foreign"), Duration::from_mins(1));
+    let later = stage.plan("replaced").due_ms(due_ms + 500);
+    let foreign = stage.client.foreign(&unique("foreign"), Duration::from_mins(1));
     foreign.begin();
     let places = foreign
         .produce(&[
-            NewRecord::to(&scene.topic().name).partition(0).key("cancelled"),
-            scene.record(scene.topic(), "replaced", &later).partition(0),
+            NewRecord::to(&stage.topic().name).partition(0).key("cancelled"),
+            stage.record(stage.topic(), "replaced", &later).partition(0),
         ])
         .unwrap();
-    await_log(&kms, &["open transaction", &scene.topic().name, "partition=0"]);
+    await_log(&kms, &["open transaction", &stage.topic().name, "partition=0"]);
     assert!(now_ms() >= due_ms);
-    assert_eq!(scene.messages(), [], "nobody can know yet what to fire");
+    assert_eq!(stage.messages(), [], "nobody can know yet what to fire");
     foreign.commit().unwrap();
-    scene.note(&places[1], "replaced", &later);
+    stage.note(&places[1], "replaced", &later);
 
-    scene.await_messages(2);
-    let verdict = scene.finish();
+    stage.await_messages(2);
+    let verdict = stage.finish();
     verdict.assert_clean();
     assert_eq!(verdict.right, 3);
 }
 
 #[test]
 fn a_change_in_a_transaction_that_is_open_at_the_due_time_is_forgotten_if_it_is_aborted() {
-    let scene = Scene::avro(1);
-    let kms = crate::support::kms::Kms::start_ready(&scene.settings().env("KMS_TRANSACTION__TIMEOUT", "2s"));
+    let stage = Stage::avro(1);
+    let kms = crate::support::kms::Kms::start_ready(&stage.settings().env("KMS_TRANSACTION__TIMEOUT", "2s"));
     let due_ms = now_ms() + SOON_MS;
     for id in ["cancelled", "replaced"] {
-        scene.put(id, &scene.plan(id).due_ms(due_ms));
+        stage.put(id, &stage.plan(id).due_ms(due_ms));
     }
-    let foreign = scene.client.foreign(&unique("foreign"), Duration::from_mins(1));
+    let foreign = stage.client.foreign(&unique("foreign"), Duration::from_mins(1));
     foreign.begin();
-    let cancel = NewRecord::to(&scene.topic().name).partition(0).key("cancelled");
-    let replacement = scene.plan("replaced").due_ms(due_ms);
-    foreign.produce(&[cancel, scene.record(scene.topic(), "replaced", &replacement).partition(0)]).unwrap();
-    await_log(&kms, &["open transaction", &scene.topic().name, "partition=0"]);
+    let cancel = NewRecord::to(&stage.topic().name).partition(0).key("cancelled");
+    let replacement = stage.plan("replaced").due_ms(due_ms);
+    foreign.produce(&[cancel, stage.record(stage.topic(), "replaced", &replacement).partition(0)]).unwrap();
+    await_log(&kms, &["open transaction", &stage.topic().name, "partition=0"]);
     foreign.abort().unwrap();
-    scene.await_messages(2);
-    let verdict = scene.finish();
+    stage.await_messages(2);
+    let verdict = stage.finish();
     verdict.assert_clean();
     assert_eq!(verdict.right, 3);
 }

@@ -11,7 +11,6 @@ mod destinations;
 mod firing;
 mod harness;
 mod metrics;
-mod rebalancing;
 mod restarting;
-mod scene;
+mod stage;
 mod starting;

@@ -1,26 +1,26 @@
 //! What an operator sees: the names that existing dashboards know, ours, and health.
 
-use crate::scene::{Format, Scene, await_metric};
+use crate::stage::{Format, Stage, await_metric};
 use crate::support::client::NewRecord;
 use crate::support::http;
 
 #[test]
 fn what_happened_is_counted_under_the_known_names() {
-    let scene = Scene::with(&[Format::Avro, Format::Json], 2);
-    let mut kms = scene.start();
-    for topic in &scene.topics {
+    let stage = Stage::with(&[Format::Avro, Format::Json], 2);
+    let mut kms = stage.start();
+    for topic in &stage.topics {
         let record = |id: &str| NewRecord::to(&topic.name).partition(1).key(id);
         for id in ["fires", "fires too"] {
-            scene.put_on(topic, 1, id, &scene.plan(id));
+            stage.put_on(topic, 1, id, &stage.plan(id));
         }
         for id in ["waits", "replaced", "replaced", "cancelled", "spoilt"] {
-            scene.put_on(topic, 1, id, &scene.plan(id).due_much_later());
+            stage.put_on(topic, 1, id, &stage.plan(id).due_much_later());
         }
-        scene.client.produce(&[record("cancelled"), record("never there"), record("spoilt").value("?")]);
+        stage.client.produce(&[record("cancelled"), record("never there"), record("spoilt").value("?")]);
     }
-    scene.await_messages(4);
+    stage.await_messages(4);
 
-    for topic in &scene.topics {
+    for topic in &stage.topics {
         let source = ("message_source", topic.name.as_str());
         let error = if topic.format == Format::Avro { "invalid-avro" } else { "not-json" };
         let (kind, delete) = ("message_type", "message_delete_type");
@@ -55,16 +55,16 @@ fn what_happened_is_counted_under_the_known_names() {
     }
 
     assert!(kms.sigterm_and_wait().success());
-    let kms = scene.start();
+    let kms = stage.start();
     await_metric(&kms, "schedules_repository_size", &[("counter_type", "total")], 4.0);
 }
 
 #[test]
 fn lateness_is_measured_from_the_due_time() {
-    let scene = Scene::json(1);
-    let kms = scene.start();
-    scene.put("an hour late", &scene.plan("an hour late").due_in(-3_600_000));
-    scene.await_messages(1);
+    let stage = Stage::json(1);
+    let kms = stage.start();
+    stage.put("an hour late", &stage.plan("an hour late").due_in(-3_600_000));
+    stage.await_messages(1);
     await_metric(&kms, "kms_lateness_seconds_count", &[], 1.0);
     let sum = kms.metric("kms_lateness_seconds_sum", &[]).unwrap();
     assert!((3_600.0..3_660.0).contains(&sum), "{sum} s");
@@ -73,9 +73,9 @@ fn lateness_is_measured_from_the_due_time() {
 
 #[test]
 fn an_overdue_schedule_that_cannot_go_shows() {
-    let scene = Scene::json(1);
-    let kms = scene.start();
-    scene.put("stuck", &scene.plan("stuck").to("no-such-topic").due_in(-60_000));
+    let stage = Stage::json(1);
+    let kms = stage.start();
+    stage.put("stuck", &stage.plan("stuck").to("no-such-topic").due_in(-60_000));
     await_metric(&kms, "kms_schedules_set_aside", &[], 1.0);
     await_metric(&kms, "kms_schedules_due_within", &[("window", "1m")], 1.0);
     await_metric(&kms, "kms_schedules_due_within", &[], 1.0);
@@ -83,8 +83,8 @@ fn an_overdue_schedule_that_cannot_go_shows() {
 
 #[test]
 fn health_and_version_are_served() {
-    let scene = Scene::json(3);
-    let kms = scene.start();
+    let stage = Stage::json(3);
+    let kms = stage.start();
     let get = |path| http::get(kms.metrics_address(), path).unwrap();
     let ready = get("/health/ready");
     assert_eq!(ready.status, 200);

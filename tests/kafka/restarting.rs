@@ -4,41 +4,41 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use crate::scene::{Format, Scene, await_metric, await_not_ready};
+use crate::stage::{Format, Stage, await_metric, await_not_ready};
 use crate::support::client::{NewRecord, unique};
 use crate::support::kms::Kms;
 use crate::support::{http, now_ms};
 
 #[test]
 fn what_was_fired_or_cancelled_is_not_replayed() {
-    let scene = Scene::json(2);
+    let stage = Stage::json(2);
     let ids: Vec<_> = (0..40).map(|number| format!("id-{number}")).collect();
     {
-        let mut kms = scene.start();
+        let mut kms = stage.start();
         for id in &ids {
-            scene.put(id, &scene.plan(id));
+            stage.put(id, &stage.plan(id));
         }
         for id in &ids[..10] {
-            scene.put(format!("cancelled {id}"), &scene.plan(id).due_in(1_500));
-            scene.cancel(format!("cancelled {id}"));
+            stage.put(format!("cancelled {id}"), &stage.plan(id).due_in(1_500));
+            stage.cancel(format!("cancelled {id}"));
         }
-        scene.put("waits", &scene.plan("waits").due_much_later());
-        scene.await_messages(ids.len());
+        stage.put("waits", &stage.plan("waits").due_much_later());
+        stage.await_messages(ids.len());
         assert!(kms.sigterm_and_wait().success());
     }
 
     // First with everything still in the log, then with nothing left of a schedule but its tombstone.
     for compacted in [false, true] {
         if compacted {
-            scene.client.force_compaction(&scene.topic().name);
-            let left = scene.records_of(scene.topic(), &ids[0]);
+            stage.client.force_compaction(&stage.topic().name);
+            let left = stage.records_of(stage.topic(), &ids[0]);
             assert!(
                 left.iter().all(|record| record.value.is_none()),
                 "the schedule is compacted away: {left:?}"
             );
         }
-        let mut kms = scene.start();
-        scene.finish().assert_clean();
+        let mut kms = stage.start();
+        stage.finish().assert_clean();
         await_metric(&kms, "kms_schedules_pending", &[], 1.0);
         assert!(kms.sigterm_and_wait().success());
     }
@@ -46,41 +46,41 @@ fn what_was_fired_or_cancelled_is_not_replayed() {
 
 #[test]
 fn a_crash_repeats_nothing_and_loses_nothing() {
-    let scene = Scene::avro(2);
+    let stage = Stage::avro(2);
     {
-        let mut kms = scene.start();
+        let mut kms = stage.start();
         for number in 0..200 {
             let id = format!("id-{number}");
-            scene.put(&id, &scene.plan(&id).due_in(500 + 5 * number));
+            stage.put(&id, &stage.plan(&id).due_in(500 + 5 * number));
         }
-        scene.await_messages(50);
+        stage.await_messages(50);
         kms.kill9();
     }
-    let _kms = scene.start();
-    scene.await_messages(200);
-    let verdict = scene.finish();
+    let _kms = stage.start();
+    stage.await_messages(200);
+    let verdict = stage.finish();
     verdict.assert_clean();
     assert_eq!(verdict.right, 202);
 }
 
 #[test]
 fn what_is_written_while_the_scheduler_is_down_fires_when_it_is_back() {
-    let scene = Scene::json(2);
+    let stage = Stage::json(2);
     {
-        let mut kms = scene.start();
-        scene.put("first", &scene.plan("first"));
-        scene.put("cancelled meanwhile", &scene.plan("cancelled meanwhile").due_in(2_000));
-        scene.await_messages(1);
+        let mut kms = stage.start();
+        stage.put("first", &stage.plan("first"));
+        stage.put("cancelled meanwhile", &stage.plan("cancelled meanwhile").due_in(2_000));
+        stage.await_messages(1);
         assert!(kms.sigterm_and_wait().success());
     }
-    scene.put("due meanwhile", &scene.plan("due meanwhile"));
-    scene.put("due later", &scene.plan("due later").due_in(4_000));
-    scene.put("first", &scene.plan("first"));
-    scene.cancel("cancelled meanwhile");
+    stage.put("due meanwhile", &stage.plan("due meanwhile"));
+    stage.put("due later", &stage.plan("due later").due_in(4_000));
+    stage.put("first", &stage.plan("first"));
+    stage.cancel("cancelled meanwhile");
 
-    let _kms = scene.start();
-    scene.await_messages(4);
-    let verdict = scene.finish();
+    let _kms = stage.start();
+    stage.await_messages(4);
+    let verdict = stage.finish();
     verdict.assert_clean();
     assert_eq!(verdict.right, 6);
 }
@@ -89,10 +89,10 @@ fn what_is_written_while_the_scheduler_is_down_fires_when_it_is_back() {
 fn what_is_written_while_eight_partitions_load_is_delivered_once() {
     const PARTITIONS: i32 = 8;
     const RECORDS: usize = 20_000;
-    let scene = Scene::avro(PARTITIONS);
-    let topic = scene.topic();
+    let stage = Stage::avro(PARTITIONS);
+    let topic = stage.topic();
     // Of the records there to load most wait, many are replaced or cancelled, and a few are due.
-    let ballast = scene.plan("ballast").due_much_later();
+    let ballast = stage.plan("ballast").due_much_later();
     let mut records = Vec::new();
     for partition in 0..PARTITIONS {
         for number in 0..RECORDS {
@@ -100,24 +100,24 @@ fn what_is_written_while_eight_partitions_load_is_delivered_once() {
             let record = if number % 10 == 9 {
                 NewRecord::to(&topic.name).key(id)
             } else {
-                scene.record(topic, id, &ballast)
+                stage.record(topic, id, &ballast)
             };
             records.push(record.partition(partition));
         }
     }
-    for (place, number) in scene.client.produce(&records).iter().zip(0..) {
+    for (place, number) in stage.client.produce(&records).iter().zip(0..) {
         if number % 10 != 9 {
-            scene.note(place, format!("ballast-{}", number % RECORDS % (RECORDS / 2)), &ballast);
+            stage.note(place, format!("ballast-{}", number % RECORDS % (RECORDS / 2)), &ballast);
         }
     }
     drop(records);
     let due = |wave: &str, partition| {
         let id = format!("{wave}-{partition}");
-        scene.put_on(topic, partition, &id, &scene.plan(&id));
+        stage.put_on(topic, partition, &id, &stage.plan(&id));
     };
     (0..PARTITIONS).for_each(|partition| due("loaded", partition));
 
-    let mut kms = Kms::start(&scene.settings());
+    let mut kms = Kms::start(&stage.settings());
     let live = AtomicBool::new(false);
     let waves = thread::scope(|threads| {
         let writing = threads.spawn(|| {
@@ -134,8 +134,8 @@ fn what_is_written_while_eight_partitions_load_is_delivered_once() {
     });
     assert!(waves > 2, "writing goes on during the load");
     let written = PARTITIONS as usize * (waves + 1);
-    scene.await_messages(written);
-    let verdict = scene.finish();
+    stage.await_messages(written);
+    let verdict = stage.finish();
     verdict.assert_clean();
     assert_eq!(verdict.right, written + PARTITIONS as usize);
 }
@@ -143,36 +143,36 @@ fn what_is_written_while_eight_partitions_load_is_delivered_once() {
 /// An open transaction hides everything behind it from the scheduler, cancels too. It has to wait, and say so.
 #[test]
 fn a_foreign_transaction_left_open_holds_a_takeover_back_and_nothing_fires_wrongly() {
-    let scene = Scene::json(1);
-    let topic = scene.topic();
+    let stage = Stage::json(1);
+    let topic = stage.topic();
     let due_ms = now_ms() + 1_000;
     {
-        let mut kms = scene.start();
-        scene.put("fired before", &scene.plan("fired before"));
-        scene.put("cancelled behind", &scene.plan("cancelled behind").due_ms(due_ms));
-        scene.put("replaced inside", &scene.plan("replaced inside").due_ms(due_ms));
-        scene.await_messages(1);
+        let mut kms = stage.start();
+        stage.put("fired before", &stage.plan("fired before"));
+        stage.put("cancelled behind", &stage.plan("cancelled behind").due_ms(due_ms));
+        stage.put("replaced inside", &stage.plan("replaced inside").due_ms(due_ms));
+        stage.await_messages(1);
         assert!(kms.sigterm_and_wait().success());
     }
-    let fired_before = scene.messages();
-    let foreign = scene.client.foreign(&unique("foreign"), Duration::from_mins(1));
+    let fired_before = stage.messages();
+    let foreign = stage.client.foreign(&unique("foreign"), Duration::from_mins(1));
     foreign.begin();
-    let inside = scene.plan("replaced inside");
-    let place = foreign.produce(&[scene.record(topic, "replaced inside", &inside)]).unwrap().remove(0);
-    scene.cancel("cancelled behind");
-    scene.put("scheduled behind", &scene.plan("scheduled behind"));
+    let inside = stage.plan("replaced inside");
+    let place = foreign.produce(&[stage.record(topic, "replaced inside", &inside)]).unwrap().remove(0);
+    stage.cancel("cancelled behind");
+    stage.put("scheduled behind", &stage.plan("scheduled behind"));
 
-    let mut kms = Kms::start(&scene.settings());
+    let mut kms = Kms::start(&stage.settings());
     await_not_ready(&kms, &["transaction", "\"loading\"", &topic.name]);
     assert!(now_ms() > due_ms);
-    assert_eq!(scene.messages(), fired_before, "nobody can know yet what to fire");
+    assert_eq!(stage.messages(), fired_before, "nobody can know yet what to fire");
     assert_eq!(http::get(kms.metrics_address(), "/health/live").unwrap().status, 200);
 
     foreign.commit().unwrap();
-    scene.note(&place, "replaced inside", &inside);
+    stage.note(&place, "replaced inside", &inside);
     kms.wait_ready();
-    scene.await_messages(3);
-    let verdict = scene.finish();
+    stage.await_messages(3);
+    let verdict = stage.finish();
     verdict.assert_clean();
     assert_eq!(verdict.right, 4);
 }
@@ -180,36 +180,36 @@ fn a_foreign_transaction_left_open_holds_a_takeover_back_and_nothing_fires_wrong
 /// Behind the last record of such a partition lies a marker that no consumer is ever given.
 #[test]
 fn partitions_that_end_in_foreign_transactions_go_live() {
-    let scene = Scene::with(&[Format::Avro], 4);
-    let topic = scene.topic();
-    let foreign = scene.client.foreign(&unique("foreign"), Duration::from_mins(1));
+    let stage = Stage::with(&[Format::Avro], 4);
+    let topic = stage.topic();
+    let foreign = stage.client.foreign(&unique("foreign"), Duration::from_mins(1));
     let transaction = |partitions: &[i32], commit: bool| {
         foreign.begin();
-        let plans: Vec<_> = partitions.iter().map(|partition| (*partition, scene.plan("in"))).collect();
-        let record = |(partition, plan): &(i32, _)| scene.record(topic, "in", plan).partition(*partition);
+        let plans: Vec<_> = partitions.iter().map(|partition| (*partition, stage.plan("in"))).collect();
+        let record = |(partition, plan): &(i32, _)| stage.record(topic, "in", plan).partition(*partition);
         let places = foreign.produce(&plans.iter().map(record).collect::<Vec<_>>()).unwrap();
         if commit {
             foreign.commit().unwrap();
             for (place, (_, plan)) in places.iter().zip(&plans) {
-                scene.note(place, "in", plan);
+                stage.note(place, "in", plan);
             }
         } else {
             foreign.abort().unwrap();
         }
     };
-    scene.put_on(topic, 0, "plain", &scene.plan("plain"));
-    scene.put_on(topic, 1, "plain", &scene.plan("plain"));
+    stage.put_on(topic, 0, "plain", &stage.plan("plain"));
+    stage.put_on(topic, 1, "plain", &stage.plan("plain"));
     // The last transaction of partition 0 is committed, that of 1 aborted, in 2 is nothing else, and 3 is empty.
     transaction(&[0, 1], true);
     transaction(&[1, 2], false);
 
-    let _kms = scene.start();
-    scene.await_messages(4);
+    let _kms = stage.start();
+    stage.await_messages(4);
     // A live shard meets the same.
     transaction(&[0, 3], true);
     transaction(&[0, 1, 2, 3], false);
-    scene.await_messages(6);
-    let verdict = scene.finish();
+    stage.await_messages(6);
+    let verdict = stage.finish();
     verdict.assert_clean();
     assert_eq!(verdict.right, 10);
 }

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use crate::scene::{Format, Scene, await_log, curious};
+use crate::stage::{Format, Stage, await_log, curious};
 use crate::support::broker::Broker;
 use crate::support::client::unique;
 use crate::support::kms::{Kms, Settings};
@@ -31,36 +31,36 @@ fn a_topic_in_both_lists_is_refused_by_name() {
 
 #[test]
 fn topics_that_do_not_exist_yet_are_waited_for() {
-    let scene = Scene::without_topics(&[Format::Avro, Format::Json]);
-    let kms = Kms::start(&curious(scene.settings()));
-    let [first, second] = &scene.topics[..] else { unreachable!("two formats, two topics") };
+    let stage = Stage::without_topics(&[Format::Avro, Format::Json]);
+    let kms = Kms::start(&curious(stage.settings()));
+    let [first, second] = &stage.topics[..] else { unreachable!("two formats, two topics") };
     for topic in [first, second] {
         await_log(&kms, &["does not exist", &topic.name]);
     }
     // One after the other: what is there is served while the rest is waited for.
     for (topic, id) in [(first, "first"), (second, "second")] {
-        scene.client.create_schedule_topic(&topic.name, 2);
+        stage.client.create_schedule_topic(&topic.name, 2);
         for partition in 0..2 {
-            scene.put_on(topic, partition, id, &scene.plan(id));
+            stage.put_on(topic, partition, id, &stage.plan(id));
         }
-        scene.await_messages(if id == "first" { 2 } else { 4 });
+        stage.await_messages(if id == "first" { 2 } else { 4 });
     }
-    scene.finish().assert_clean();
+    stage.finish().assert_clean();
 }
 
 #[test]
 fn partitions_added_later_are_served() {
-    let scene = Scene::json(1);
-    let kms = Kms::start_ready(&curious(scene.settings()));
-    scene.put("old", &scene.plan("old"));
-    scene.put("waits", &scene.plan("waits").due_in(4_000));
-    scene.await_messages(1);
-    scene.client.add_partitions(&scene.topic().name, 3);
+    let stage = Stage::json(1);
+    let kms = Kms::start_ready(&curious(stage.settings()));
+    stage.put("old", &stage.plan("old"));
+    stage.put("waits", &stage.plan("waits").due_in(4_000));
+    stage.await_messages(1);
+    stage.client.add_partitions(&stage.topic().name, 3);
     for partition in 0..3 {
-        scene.put_on(scene.topic(), partition, "new", &scene.plan("new"));
+        stage.put_on(stage.topic(), partition, "new", &stage.plan("new"));
     }
-    scene.await_messages(5);
-    let verdict = scene.finish();
+    stage.await_messages(5);
+    let verdict = stage.finish();
     verdict.assert_clean();
     assert_eq!(verdict.right, 8);
     assert_eq!(kms.metric("kms_fences_total", &[]), Some(3.0), "the old partition was not disturbed");
@@ -81,14 +81,14 @@ fn without_a_broker_it_is_alive_but_not_ready() {
 
 #[test]
 fn asked_to_stop_it_leaves_the_group_at_once() {
-    let scene = Scene::json(2);
-    let mut kms = scene.start();
+    let stage = Stage::json(2);
+    let mut kms = stage.start();
     assert!(kms.sigterm_and_wait().success());
     await_log(&kms, &["stopped"]);
     // With its session still open the next instance would have to wait for the time-out.
-    let settings = scene.settings().env("KMS_KAFKA_PROPERTIES", "session.timeout.ms=120000");
+    let settings = stage.settings().env("KMS_KAFKA_PROPERTIES", "session.timeout.ms=120000");
     let mut kms = Kms::start_ready(&settings);
     assert!(kms.sigterm_and_wait().success());
     let _kms = Kms::start_ready(&settings);
-    scene.finish().assert_clean();
+    stage.finish().assert_clean();
 }

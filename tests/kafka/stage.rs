@@ -132,7 +132,7 @@ pub(crate) struct Topic {
 }
 
 /// See the file's head. Most tests have one schedule topic, which the methods mean unless they take another.
-pub(crate) struct Scene {
+pub(crate) struct Stage {
     pub(crate) client: Client,
     pub(crate) topics: Vec<Topic>,
     /// One partition, so that its messages have an order.
@@ -146,10 +146,10 @@ pub(crate) struct Scene {
     payloads: AtomicU32,
 }
 
-/// IDs of the schedules that [`Scene::finish`] writes begin so.
+/// IDs of the schedules that [`Stage::finish`] writes begin so.
 const LAST_PREFIX: &str = "the-last-of-";
 
-impl Scene {
+impl Stage {
     pub(crate) fn json(partitions: i32) -> Self {
         Self::with(&[Format::Json], partitions)
     }
@@ -160,11 +160,11 @@ impl Scene {
 
     /// A schedule topic of each of `formats`.
     pub(crate) fn with(formats: &[Format], partitions: i32) -> Self {
-        let scene = Self::without_topics(formats);
-        for topic in &scene.topics {
-            scene.client.create_schedule_topic(&topic.name, partitions);
+        let stage = Self::without_topics(formats);
+        for topic in &stage.topics {
+            stage.client.create_schedule_topic(&topic.name, partitions);
         }
-        scene
+        stage
     }
 
     /// The schedule topics have names, but do not exist yet.
@@ -209,7 +209,7 @@ impl Scene {
         self.more_destinations.lock().unwrap().push(destination.to_owned());
     }
 
-    /// A scheduler of all the scene's topics.
+    /// A scheduler of all the stage's topics.
     pub(crate) fn settings(&self) -> Settings {
         let names = |format| {
             let names: Vec<_> =
