@@ -78,9 +78,8 @@ impl PartitionLog<QuietContext> {
         let consumer: BaseConsumer<QuietContext> =
             config.clone().set("group.id", "kms-reader").create_with_context(QuietContext)?;
         let consumer = Arc::new(consumer);
-        let log = Self::split(Arc::clone(&consumer), observer, topic, partition).ok_or_else(|| {
-            KafkaError::ClientCreation(format!("`{topic}` is no legal topic name"))
-        })?;
+        let log = Self::split(Arc::clone(&consumer), observer, topic, partition)
+            .ok_or_else(|| KafkaError::ClientCreation(format!("`{topic}` is no legal topic name")))?;
         let mut assignment = TopicPartitionList::new();
         assignment.add_partition_offset(topic, partition, Offset::Beginning)?;
         consumer.assign(&assignment)?;

@@ -126,11 +126,7 @@ impl NativeQueue {
 
     /// # Safety
     /// `message` is a message of librdkafka that is not yet destroyed.
-    unsafe fn hand_over(
-        &mut self,
-        message: &sys::rd_kafka_message_t,
-        sink: &mut dyn FnMut(QueueItem<'_>),
-    ) {
+    unsafe fn hand_over(&mut self, message: &sys::rd_kafka_message_t, sink: &mut dyn FnMut(QueueItem<'_>)) {
         match message.err {
             RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR => {
                 self.scratch.clear();
