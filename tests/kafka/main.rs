@@ -4,4 +4,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod crashes;
 mod harness;
+mod races;
+mod scene;
