@@ -7,12 +7,16 @@ pub mod client;
 pub mod clock;
 pub mod embedded;
 mod ffi;
+pub mod group;
 pub mod log;
 pub mod observer;
 pub mod producer;
 pub mod topics;
 
 use std::time::Duration;
+
+pub use rdkafka::ClientConfig;
+pub use rdkafka::error::KafkaError;
 
 use crate::schedule::Headers;
 

@@ -3,9 +3,11 @@
 //! Start with `docs/ARCHITECTURE.md`, which says where each part lives and what may use what.
 
 pub mod admin;
+pub mod cli;
 pub mod codec;
 pub mod config;
 pub mod engine;
+pub mod instance;
 pub mod kafka;
 pub mod schedule;
 pub mod scheduler;

@@ -1,11 +1,8 @@
-//! The `kms` program.
+//! The program `kms`.
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-fn main() -> anyhow::Result<()> {
-    use kafka_message_scheduler::config::{Settings, Sources};
-    let settings = Settings::load(&Sources::of_process(None, Vec::new()))?.settings;
-    kafka_message_scheduler::telemetry::start_log(&settings.logging);
-    kafka_message_scheduler::scheduler::run(settings, Default::default())
+fn main() -> std::process::ExitCode {
+    kafka_message_scheduler::cli::main()
 }

@@ -32,24 +32,33 @@ const ROOMS: &[Room] = &[
         crates: Pure(&["bytes", "apache_avro", "base64", "base64_simd", "serde", "serde_json", "thiserror"]),
     },
     Room { name: "config", rooms: &["schedule"], crates: AllBut(RDKAFKA) },
-    Room { name: "telemetry", rooms: &["config", "schedule"], crates: AllBut(RDKAFKA) },
-    Room { name: "kafka", rooms: &["config", "schedule", "telemetry"], crates: AllBut(&[]) },
+    // Observes what the shards publish (`scheduler::status`).
+    Room { name: "telemetry", rooms: &["config", "schedule", "scheduler", "version"], crates: AllBut(RDKAFKA) },
+    Room { name: "kafka", rooms: &["config", "schedule"], crates: AllBut(&[]) },
     Room {
         name: "scheduler",
-        rooms: &["codec", "config", "engine", "kafka", "schedule", "telemetry"],
+        rooms: &["codec", "config", "engine", "kafka", "schedule"],
         crates: AllBut(RDKAFKA),
     },
     // Asks shards by message, never touches them: neither their engine nor their Kafka.
     Room {
         name: "admin",
-        rooms: &["codec", "config", "schedule", "scheduler", "telemetry"],
+        rooms: &["codec", "config", "schedule", "scheduler", "telemetry", "version"],
         crates: AllBut(RDKAFKA),
     },
+    // Puts an instance together: the only place that knows all of the others.
+    Room {
+        name: "instance",
+        rooms: &["admin", "config", "kafka", "schedule", "scheduler", "telemetry"],
+        crates: AllBut(RDKAFKA),
+    },
+    // Short-lived clients of commands are plain uses of the `rdkafka` crate.
     Room {
         name: "cli",
-        rooms: &["admin", "codec", "config", "engine", "kafka", "schedule", "scheduler", "telemetry"],
-        crates: AllBut(RDKAFKA),
+        rooms: &["admin", "codec", "config", "instance", "kafka", "schedule", "scheduler", "telemetry", "version"],
+        crates: AllBut(&[]),
     },
+    Room { name: "version", rooms: &[], crates: AllBut(&[]) },
 ];
 
 /// Only the adapter speaks to librdkafka.

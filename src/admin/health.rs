@@ -113,7 +113,7 @@ mod tests {
         (code, serde_json::from_slice(&to_bytes(answer.into_body(), 1 << 20).await.unwrap()).unwrap())
     }
 
-    const PATIENT: Duration = Duration::from_secs(3600);
+    const PATIENT: Duration = Duration::from_hours(1);
 
     #[tokio::test]
     async fn ready_says_what_is_missing() {

@@ -2,11 +2,11 @@
 
 use std::collections::HashMap;
 use std::io::IsTerminal;
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
 use clap::Args;
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -15,12 +15,14 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 
 use crate::codec;
 use crate::config::{Settings, Sources};
+use crate::instance::{RunOptions, run_until};
 use crate::kafka::clock::SystemClock;
 use crate::kafka::embedded::EmbeddedCluster;
+use crate::kafka::observer::TopicIds;
 use crate::kafka::{Clock, client};
 use crate::schedule::{DueTime, Format, HeadersBuf, Schedule};
 use crate::scheduler::status::Status;
-use crate::scheduler::{RunOptions, run_until};
+use crate::telemetry;
 
 const AVRO_TOPIC: &str = "schedules";
 const JSON_TOPIC: &str = "json-schedules";
@@ -29,13 +31,14 @@ const PARTITIONS: i32 = 2;
 /// After the first round of samples, one more this often.
 const NEXT_SAMPLE: Duration = Duration::from_secs(4);
 
-/// What `kms demo` takes.
+/// See the scheduler at work on an embedded, in-memory stand-in for Kafka
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   kms demo                 watch schedules fire until Ctrl-C
   kms demo --seconds 20    end by itself
-")]
+
+Exit codes: 0 ended; 1 failed.")]
 pub(super) struct DemoArgs {
     /// End by itself after so many seconds
     #[arg(long, value_name = "N")]
@@ -46,11 +49,12 @@ pub(super) struct DemoArgs {
 }
 
 /// Runs the demo until Ctrl-C, or for `--seconds`.
-pub(super) fn run(args: &DemoArgs) -> anyhow::Result<()> {
+pub(super) fn execute(args: &DemoArgs) -> anyhow::Result<ExitCode> {
     let topics = [AVRO_TOPIC, JSON_TOPIC, DESTINATIONS[0], DESTINATIONS[1]].map(|topic| (topic, PARTITIONS));
-    let cluster = EmbeddedCluster::start(&topics).context("cannot start the embedded cluster")?;
+    let cluster = EmbeddedCluster::start(&topics).map_err(|e| anyhow::anyhow!("cannot start the embedded cluster: {e}"))?;
     let brokers = cluster.bootstrap_servers();
     let settings = settings(&brokers, &args.metrics)?;
+    telemetry::start_log(&settings.logging);
     println!("{}", introduction(&brokers, &args.metrics));
 
     let stop = Arc::new(AtomicBool::new(false));
@@ -73,10 +77,12 @@ pub(super) fn run(args: &DemoArgs) -> anyhow::Result<()> {
             outcome
         })?
     };
-    let outcome = run_until(settings, RunOptions::default(), &status, &runtime, &stop);
+    let options = RunOptions { topic_ids: TopicIds::None, ..RunOptions::default() };
+    let outcome = run_until(settings, options, &status, &runtime, &stop);
     stop.store(true, Ordering::Relaxed);
     let shown = show.join().map_err(|_| anyhow::anyhow!("the demo's view died"))?;
-    outcome.and(shown)
+    outcome.and(shown)?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn settings(brokers: &str, metrics: &str) -> anyhow::Result<Settings> {
@@ -278,7 +284,7 @@ impl Show {
 
     /// One event; on a terminal the status below it is drawn anew.
     fn line(&self, text: &str) {
-        let now = jiff::Zoned::now().strftime("%H:%M:%S%.3f").to_string();
+        let now = jiff::ZonedDateTime::now().strftime("%H:%M:%S%.3f").to_string();
         if self.terminal {
             println!("\r\x1b[K{now}  {text}");
         } else {

@@ -91,9 +91,11 @@ pub(super) fn merge(layers: &mut Layers, variables: &[(String, String)]) -> Resu
     unknown.sort_unstable();
     for name in unknown {
         let key = name.trim_start_matches("KMS_").to_ascii_lowercase().replace("__", ".");
+        let (nearest, likeness) = layers.nearest(&key);
+        // Kubernetes sets such variables for a service called kms: only a likely slip deserves a guess.
+        let guess = if likeness < 0.9 { String::new() } else { format!("; is {} meant?", variable(nearest)) };
         notices.push(Notice::Warning(format!(
-            "the variable {name} stands for no setting and is ignored; the nearest is {}",
-            variable(layers.nearest(&key))
+            "the variable {name} stands for no setting and is ignored{guess}"
         )));
     }
     Ok(notices)

@@ -128,15 +128,16 @@ impl Layers {
         })
     }
 
-    /// The setting whose name is most like `key`.
-    pub(super) fn nearest(&self, key: &str) -> &str {
+    /// The setting whose name is most like `key`, and how much, from 0 to 1.
+    pub(super) fn nearest(&self, key: &str) -> (&str, f64) {
         let last = |path: &str| path.rsplit('.').next().unwrap_or_default().to_owned();
         // A right name at a wrong level is the likelier slip than a misspelt one.
         let likeness = |known: &str| {
             let whole = strsim::jaro_winkler(key, known);
             whole.max(0.95 * strsim::jaro_winkler(&last(key), &last(known)))
         };
-        self.keys().max_by(|a, b| likeness(a).total_cmp(&likeness(b))).expect("there are settings")
+        let known = self.keys().map(|known| (known, likeness(known)));
+        known.max_by(|(_, a), (_, b)| a.total_cmp(b)).expect("there are settings")
     }
 
     fn merge_table(&mut self, prefix: &str, table: Table, origin: &str) -> Result<(), ConfigError> {
@@ -144,7 +145,7 @@ impl Layers {
             let key = format!("{prefix}{name}");
             match (self.kinds.get(&key), value) {
                 (Some(&kind), value) if Kind::of_written(&value) == Some(kind) => {
-                    self.put(&key, kind, value, origin)?
+                    self.put(&key, kind, value, origin)?;
                 }
                 (Some(kind), _) => {
                     return Err(ConfigError::Invalid {
@@ -188,7 +189,11 @@ impl Layers {
     }
 
     fn unknown(&self, key: &str, origin: &str) -> ConfigError {
-        ConfigError::UnknownKey { origin: origin.into(), key: key.into(), nearest: self.nearest(key).into() }
+        ConfigError::UnknownKey {
+            origin: origin.into(),
+            key: key.into(),
+            nearest: self.nearest(key).0.into(),
+        }
     }
 }
 

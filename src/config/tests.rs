@@ -134,9 +134,10 @@ fn an_unknown_variable_only_warns() {
     let notices = load("", &variables, &[]).unwrap().notices;
     assert_eq!(notices.len(), 2, "{notices:?}");
     assert!(
-        matches!(&notices[0], Notice::Warning(text) if text.contains("KMS_BATCH__MAX_COUNT")),
+        matches!(&notices[0], Notice::Warning(text) if text.contains("is KMS_BATCH__MAX_COUNT meant?")),
         "{notices:?}"
     );
+    assert!(matches!(&notices[1], Notice::Warning(text) if text.ends_with("is ignored")), "{notices:?}");
 }
 
 #[test]

@@ -202,6 +202,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "too many hashes")]
     fn spreading_keeps_hashes_apart_that_share_their_table() {
         // 2^20 hashes with the same lower 12 bits, as in one of 4,096 tables: by bucket (16 bits) and tag (7 bits)
         // they should look like random ones, which take 1 − 1/e^(1/8) of the 2^23 combinations.

@@ -94,8 +94,35 @@ pub struct ListCursor(u32);
 /// A schedule is in the set until it is removed or replaced by a record: handing it out does not remove it. So the set
 /// is what the log says at all times, and an outcome that never comes loses nothing.
 ///
-/// Each call does a bounded piece of work, by its budget or limits where it has one. A time never goes back: where
-/// the clock does, what is due after it is held until it is due again.
+/// Each call does a bounded piece of work, by its budget or limits where it has one. The set's time never goes back;
+/// where the clock does, what is ready already waits until it is due by the clock again.
+///
+/// ```
+/// use kafka_message_scheduler::engine::{BatchLimits, PendingSet};
+/// use kafka_message_scheduler::schedule::{DueTime, Format, Headers, Schedule};
+///
+/// let mut pending = PendingSet::new(42);
+/// let schedule = Schedule {
+///     due: DueTime::from_epoch_ms(1_000),
+///     topic: "orders",
+///     key: b"order-7",
+///     value: Some(b"remind"),
+///     headers: Headers::default(),
+/// };
+/// pending.upsert(b"reminder-7", 0, Format::Avro, &schedule, Headers::default());
+/// while !pending.finish_bulk(4_096) {}
+///
+/// let wake_ms = pending.next_wake().expect("something is pending");
+/// assert!(wake_ms <= 1_000);
+/// let mut batch = Vec::new();
+/// while !pending.advance(1_000, 4_096) {}
+/// pending.take_due(1_000, BatchLimits { max_count: 500, max_bytes: 1 << 20 }, &mut batch);
+/// assert_eq!(pending.view(batch[0]).expect("current").schedule, schedule);
+///
+/// // The batch is committed: its tombstone, at offset 1, takes the schedule out.
+/// pending.remove(b"reminder-7", 1);
+/// assert!(pending.is_empty());
+/// ```
 pub struct PendingSet {
     nodes: Nodes,
     index: Index,
@@ -119,7 +146,8 @@ pub struct PendingSet {
 enum Bulk {
     /// Reading the log: nothing is filed.
     Loading,
-    /// Looking for the earliest due time: nothing is filed, and what arrives is looked at too.
+    /// Looking for the earliest due time. Nothing is filed; the few that arrive in the meantime may be due earlier,
+    /// and will be sorted.
     Measuring { cursor: u32, earliest_ms: i64 },
     /// Filing what was not filed yet; what arrives is filed at once.
     Filing { cursor: u32 },
@@ -193,9 +221,8 @@ impl PendingSet {
             self.index.insert(hash, node, |other| self.nodes[other].hash);
             (node, Upserted::Inserted)
         };
-        match &mut self.bulk {
-            Bulk::Loading => {}
-            Bulk::Measuring { earliest_ms, .. } => *earliest_ms = due_ms.min(*earliest_ms),
+        match self.bulk {
+            Bulk::Loading | Bulk::Measuring { .. } => {}
             Bulk::Filing { .. } | Bulk::Done => self.file(node),
         }
         upserted
@@ -272,7 +299,7 @@ impl PendingSet {
     /// Makes ready what is due, or to be tried again, by `now_ms`; moves up to `budget` schedules.
     ///
     /// Returns true when nothing that is due by `now_ms` is left behind, false when the budget ended first: then call
-    /// again, now or later. A time before one that was given earlier changes nothing. In bulk mode nothing is ever
+    /// again, now or later. A time before one that was given earlier takes nothing back. In bulk mode nothing is ever
     /// due.
     pub fn advance(&mut self, now_ms: i64, budget: usize) -> bool {
         if self.bulk != Bulk::Done {
@@ -414,9 +441,10 @@ impl PendingSet {
     /// For each of `horizons_ms`, about how many schedules are due within that time from `now_ms` on, overdue ones
     /// included, those in flight or set aside not; written to the same place of `out`.
     ///
-    /// Whole slots of the wheel are counted by their start: a count is never too low, and too high by at most the rest
-    /// of the slot its horizon falls into, some seconds for a horizon of minutes and some days for one of months.
-    /// Everything that was ever due is counted in after the clock was set back. Zero in bulk mode.
+    /// Whole slots of the wheel are counted by their start: a count is never too low, and too high by the rest of the
+    /// slot its horizon falls into, some seconds for a horizon of minutes and some days for one of months. So is a slot
+    /// that [`advance`](Self::advance) has left half done, and what is ready after the clock was set back. Zero in
+    /// bulk mode.
     pub fn due_within(&self, now_ms: i64, horizons_ms: &[i64], out: &mut [u64]) {
         for (&horizon_ms, count) in horizons_ms.iter().zip(out) {
             let waiting = self.wheel.count_until(now_ms.saturating_add(horizon_ms));
@@ -614,4 +642,190 @@ struct Census {
     payload_bytes: usize,
     content_bytes: usize,
     topics: BTreeMap<TopicId, usize>,
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    const ALL: BatchLimits = BatchLimits { max_count: usize::MAX, max_bytes: usize::MAX };
+
+    fn set(id: &[u8], offset: i64, due_ms: i64, set: &mut PendingSet) -> Handle {
+        let due = DueTime::from_epoch_ms(due_ms);
+        let schedule =
+            Schedule { due, topic: "to", key: b"k", value: Some(b"v"), headers: Headers::default() };
+        set.upsert(id, offset, Format::Avro, &schedule, Headers::default());
+        set.get(id).expect("just applied").0
+    }
+
+    fn live() -> PendingSet {
+        let mut live = PendingSet::new(1);
+        assert!(live.finish_bulk(1));
+        live
+    }
+
+    fn due(pending: &mut PendingSet, now_ms: i64, limits: BatchLimits) -> Vec<Handle> {
+        let mut batch = Vec::new();
+        assert!(pending.advance(now_ms, 1_000));
+        pending.take_due(now_ms, limits, &mut batch);
+        pending.check_invariants();
+        batch
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "too many IDs")]
+    fn ids_with_the_same_hash_stay_apart() {
+        let mut pending = live();
+        let mut seen = BTreeMap::new();
+        let same = (0u32..).find_map(|n| {
+            let id = n.to_le_bytes();
+            seen.insert(pending.index.hash(&id), id).map(|other| [other, id])
+        });
+        let [a, b] = same.expect("32 bits are few");
+        let [first, second] = [set(&a, 1, 10, &mut pending), set(&b, 2, 20, &mut pending)];
+        pending.check_invariants();
+        assert_eq!(pending.get(&a).unwrap().0, first);
+        assert_eq!(pending.remove(&b, 3), Some(EntryState::Pending));
+        assert!(pending.is_current(first) && !pending.is_current(second));
+        pending.check_invariants();
+    }
+
+    #[test]
+    fn a_handle_is_stale_after_a_replace_and_names_no_other_after_a_removal() {
+        let mut pending = live();
+        let first = set(b"a", 1, 10, &mut pending);
+        let second = set(b"a", 2, 10, &mut pending);
+        assert!(!pending.is_current(first) && pending.is_current(second));
+        pending.remove(b"a", 3);
+        let third = set(b"b", 4, 10, &mut pending);
+        assert_eq!(third.node, second.node, "or the test is none");
+        pending.settle_back(second);
+        pending.set_aside(second, 5);
+        pending.hold(second);
+        assert_eq!(pending.view(second), None);
+        assert_eq!(pending.view(third).unwrap().state, EntryState::Pending);
+    }
+
+    #[test]
+    fn a_replace_takes_a_schedule_out_of_its_batch() {
+        let mut pending = live();
+        set(b"a", 1, 10, &mut pending);
+        let batch = due(&mut pending, 10, ALL);
+        set(b"a", 2, 30, &mut pending);
+        pending.settle_back(batch[0]);
+        assert_eq!((pending.in_flight(), pending.ready_len()), (0, 0));
+        assert_eq!(due(&mut pending, 29, ALL), []);
+        assert_eq!(due(&mut pending, 30, ALL).len(), 1);
+    }
+
+    #[test]
+    fn an_aborted_batch_comes_again_in_due_order_before_what_is_due_later() {
+        let mut pending = live();
+        for (offset, due_ms) in [30, 10, 20, 40].into_iter().enumerate() {
+            set(&[offset as u8], offset as i64, due_ms, &mut pending);
+        }
+        let batch = due(&mut pending, 50, BatchLimits { max_count: 3, ..ALL });
+        for &handle in &batch {
+            pending.settle_back(handle);
+        }
+        let again = due(&mut pending, 50, ALL);
+        assert_eq!(again[..3], batch);
+        assert_eq!(again.len(), 4);
+    }
+
+    #[test]
+    fn a_schedule_set_aside_comes_at_its_retry_time_but_never_before_it_is_due() {
+        let mut pending = live();
+        let [late, early] = [set(b"a", 1, 10, &mut pending), set(b"b", 2, 500, &mut pending)];
+        due(&mut pending, 20, ALL);
+        pending.set_aside(late, 100);
+        pending.set_aside(early, 200);
+        assert_eq!((pending.set_aside_len(), pending.next_wake()), (2, Some(100)));
+        assert_eq!(due(&mut pending, 99, ALL), []);
+        assert_eq!(due(&mut pending, 100, ALL), [late]);
+        assert_eq!(due(&mut pending, 499, ALL), []);
+        assert_eq!(due(&mut pending, 500, ALL), [early]);
+    }
+
+    #[test]
+    fn a_schedule_held_waits_for_a_newer_record() {
+        let mut pending = live();
+        let held = set(b"a", 1, 10, &mut pending);
+        pending.hold(held);
+        pending.set_aside(held, 20);
+        pending.settle_back(held);
+        assert_eq!((due(&mut pending, i64::MAX, ALL), pending.next_wake()), (vec![], None));
+        let newer = set(b"a", 2, 10, &mut pending);
+        assert_eq!(due(&mut pending, 10, ALL), [newer]);
+    }
+
+    #[test]
+    fn what_is_ready_waits_when_the_clock_is_set_back() {
+        let mut pending = live();
+        set(b"a", 1, 1_000, &mut pending);
+        assert!(pending.advance(2_000, 10));
+        set(b"b", 2, 500, &mut pending);
+        assert_eq!(due(&mut pending, 499, ALL), []);
+        assert_eq!(pending.next_wake(), Some(500));
+        assert_eq!(due(&mut pending, 999, ALL).len(), 1);
+        assert_eq!(pending.next_wake(), Some(1_000));
+        assert_eq!(due(&mut pending, 1_000, ALL).len(), 1);
+    }
+
+    #[test]
+    fn a_bulk_load_is_finished_in_pieces_and_gives_what_is_overdue_in_order() {
+        let mut pending = PendingSet::with_expected(1, 100);
+        for offset in 0..100 {
+            set(&[offset as u8], offset, 1_000_000 + offset * 37 % 100, &mut pending);
+        }
+        assert_eq!(due(&mut pending, i64::MAX, ALL), []);
+        let mut calls = 1;
+        while !pending.finish_bulk(10) {
+            pending.check_invariants();
+            if calls == 5 {
+                set(b"early", 100, -5, &mut pending);
+            }
+            calls += 1;
+        }
+        assert!(calls > 10, "{calls} calls");
+        let batch = due(&mut pending, 2_000_000, ALL);
+        let dues_ms: Vec<_> = batch.iter().map(|&h| pending.view(h).unwrap().schedule.due).collect();
+        assert!(dues_ms.is_sorted() && dues_ms.len() == 101);
+        assert!(pending.ready.len() == 0 && pending.next_wake().is_none());
+    }
+
+    #[test]
+    fn limits_hold_but_never_stop_a_single_schedule() {
+        let mut pending = live();
+        for offset in 0..5 {
+            set(&[offset as u8], offset, 10, &mut pending);
+        }
+        let one = pending.payload_bytes() / 5;
+        let count = |pending: &mut PendingSet, max_count, max_bytes| {
+            let batch = due(pending, 10, BatchLimits { max_count, max_bytes });
+            batch.iter().rev().for_each(|&handle| pending.settle_back(handle));
+            batch.len()
+        };
+        assert_eq!(count(&mut pending, 2, usize::MAX), 2);
+        assert_eq!(count(&mut pending, 5, 3 * one), 3);
+        assert_eq!(count(&mut pending, 5, 3 * one - 1), 2);
+        assert_eq!(count(&mut pending, 0, 0), 1);
+    }
+
+    #[test]
+    fn counts_within_a_horizon_are_whole_slots() {
+        let mut pending = live();
+        pending.advance(1_000_000, 0);
+        for (offset, due_ms) in [999_000, 1_000_000, 1_000_010, 1_060_000, 90_000_000].into_iter().enumerate()
+        {
+            set(&[offset as u8], offset as i64, due_ms, &mut pending);
+        }
+        let mut counts = [0; 4];
+        pending.due_within(1_000_000, &[0, 10, 60_000, 80_000_000], &mut counts);
+        assert_eq!(counts, [2, 3, 4, 4]);
+        pending.due_within(1_000_000, &[0, 86_400_000], &mut counts[..2]);
+        assert_eq!(counts[..2], [2, 5], "the last one's slot of 4.7 h has begun by then");
+    }
 }

@@ -88,3 +88,72 @@ impl Ready {
         nodes[node].place = Place::OutOfLine;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::payload::{Parts, Payload};
+    use super::super::slab::Node;
+    use super::super::topics::TopicId;
+    use super::*;
+    use crate::schedule::{Format, Headers};
+    use proptest::prelude::*;
+
+    fn insert(nodes: &mut Nodes, due_ms: i64) -> u32 {
+        let payload = Payload::pack(&Parts {
+            offset: 0,
+            format: Format::Avro,
+            id: b"",
+            topic: TopicId::from_number(0),
+            key: b"",
+            value: None,
+            headers: Headers::default(),
+            record_headers: Headers::default(),
+        });
+        nodes.insert(Node::new(payload, due_ms, 0))
+    }
+
+    #[test]
+    fn nodes_due_together_come_in_the_order_they_came() {
+        let (mut nodes, mut ready) = (Nodes::default(), Ready::new());
+        let names = [5, 5, 5].map(|due_ms| insert(&mut nodes, due_ms));
+        for name in names {
+            ready.push(&mut nodes, name);
+        }
+        for name in names {
+            assert_eq!(ready.front(&nodes), Some(name));
+            ready.remove(&mut nodes, name);
+        }
+        assert_eq!(ready.front(&nodes), None);
+    }
+
+    proptest! {
+        #[test]
+        fn the_front_is_the_earliest(
+            steps in prop::collection::vec((0..4u8, -9..9i64, any::<prop::sample::Index>()), 0..80),
+        ) {
+            let (mut nodes, mut ready, mut model) = (Nodes::default(), Ready::new(), Vec::new());
+            for (step, due_ms, at) in steps {
+                match step {
+                    0 | 1 => {
+                        let name = insert(&mut nodes, due_ms);
+                        model.push(name);
+                        if step == 0 {
+                            ready.push(&mut nodes, name);
+                        } else {
+                            ready.push_back_in_front(&mut nodes, name);
+                        }
+                    }
+                    _ if !model.is_empty() => {
+                        let name = model.swap_remove(at.index(model.len()));
+                        ready.remove(&mut nodes, name);
+                    }
+                    _ => {}
+                }
+                ready.check_invariants(&nodes);
+                prop_assert_eq!(ready.len(), model.len());
+                let front_ms = ready.front(&nodes).map(|name| nodes[name].due_ms);
+                prop_assert_eq!(front_ms, model.iter().map(|&name| nodes[name].due_ms).min());
+            }
+        }
+    }
+}

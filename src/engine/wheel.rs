@@ -309,15 +309,17 @@ fn slot_for(elapsed: u64, due: u64) -> u16 {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::*;
     use proptest::prelude::*;
 
     /// Nodes with nothing but what the wheel needs.
     #[derive(Clone, Default)]
-    struct Dues(Vec<Due>);
+    struct Dues(Vec<Entry>);
 
     #[derive(Clone, Copy)]
-    struct Due {
+    struct Entry {
         due_ms: i64,
         next: u32,
         prev: u32,
@@ -326,7 +328,7 @@ mod tests {
 
     impl Dues {
         fn new(dues_ms: &[i64]) -> Self {
-            Self(dues_ms.iter().map(|&due_ms| Due { due_ms, next: 0, prev: 0, slot: u16::MAX }).collect())
+            Self(dues_ms.iter().map(|&due_ms| Entry { due_ms, next: 0, prev: 0, slot: u16::MAX }).collect())
         }
     }
 

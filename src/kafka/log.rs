@@ -4,10 +4,13 @@ use std::ffi::CString;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rdkafka::consumer::{BaseConsumer, ConsumerContext};
+use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::error::KafkaError;
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::ffi::{self, ErrorCode, NativeQueue, QueueItem, QueueWaker};
-use super::observer::Observer;
+use super::observer::{Observer, QuietContext};
 use super::{Log, LogError, LogItem, LogRecord};
 
 /// One partition of a consumer, split off the consumer's main queue.
@@ -60,6 +63,28 @@ impl<C: ConsumerContext + 'static> PartitionLog<C> {
     #[must_use]
     pub fn waker(&self) -> Waker {
         Waker(self.queue.waker())
+    }
+}
+
+impl PartitionLog<QuietContext> {
+    /// A partition read from its beginning by a consumer of its own, outside any group.
+    pub fn alone(
+        config: &ClientConfig,
+        observer: Arc<Observer>,
+        topic: &str,
+        partition: i32,
+    ) -> Result<Self, KafkaError> {
+        // An assignment needs a group's name; nothing is joined and nothing committed under it.
+        let consumer: BaseConsumer<QuietContext> =
+            config.clone().set("group.id", "kms-reader").create_with_context(QuietContext)?;
+        let consumer = Arc::new(consumer);
+        let log = Self::split(Arc::clone(&consumer), observer, topic, partition).ok_or_else(|| {
+            KafkaError::ClientCreation(format!("`{topic}` is no legal topic name"))
+        })?;
+        let mut assignment = TopicPartitionList::new();
+        assignment.add_partition_offset(topic, partition, Offset::Beginning)?;
+        consumer.assign(&assignment)?;
+        Ok(log)
     }
 }
 

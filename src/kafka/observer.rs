@@ -15,17 +15,28 @@ use super::ffi::{self, ErrorCode};
 /// Asks the cluster what a read-committed consumer cannot know. Shared by all shards.
 pub struct Observer {
     client: BaseConsumer<QuietContext>,
+    topic_ids: TopicIds,
+}
+
+/// Whether the cluster's topics have IDs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TopicIds {
+    /// As every Kafka since 2.8.
+    #[default]
+    Known,
+    /// The demo's embedded cluster never answers when asked.
+    None,
 }
 
 impl Observer {
     /// A client of the cluster that `config` (without group) describes.
-    pub fn new(config: &ClientConfig) -> Result<Arc<Self>, KafkaError> {
+    pub fn new(config: &ClientConfig, topic_ids: TopicIds) -> Result<Arc<Self>, KafkaError> {
         let client = config
             .clone()
             .remove("group.id")
             .set("isolation.level", "read_uncommitted")
             .create_with_context(QuietContext)?;
-        Ok(Arc::new(Self { client }))
+        Ok(Arc::new(Self { client, topic_ids }))
     }
 
     /// The partition's high watermark, open transactions included.
@@ -40,8 +51,11 @@ impl Observer {
             .map_err(|error| LogError::Retriable(format!("cannot ask for the end of {topic}-{partition}: {error}")))
     }
 
-    /// The topic's ID; empty where the cluster has no topic IDs (the demo's embedded one).
+    /// The topic's ID; empty where the cluster has none.
     pub fn topic_id(&self, topic: &str, wait: Duration) -> Result<String, LogError> {
+        if self.topic_ids == TopicIds::None {
+            return Ok(String::new());
+        }
         let failed = |code| LogError::Retriable(format!("cannot ask for the ID of topic {topic}: {code}"));
         match ffi::topic_ids(&self.client, &[topic], wait) {
             Ok(mut ids) => ids.remove(topic).unwrap_or(Err(ErrorCode::UnknownTopic)).map_err(failed),
@@ -64,7 +78,8 @@ impl Observer {
 }
 
 /// Says librdkafka's errors at debug level: those that matter come back from the calls that meet them.
-pub(super) struct QuietContext;
+#[derive(Clone, Copy, Debug)]
+pub struct QuietContext;
 
 impl ClientContext for QuietContext {
     fn log(&self, level: RDKafkaLogLevel, fac: &str, log_message: &str) {

@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
-use rdkafka::client::ClientContext;
+use futures_executor::block_on;
+use rdkafka::admin::{AdminClient, AdminOptions, ConfigResource, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use serde::Serialize;
 
+use super::client::{self, ClientError, Isolation};
 use crate::config::{Delivery, Settings};
 
 /// How much a finding matters.
@@ -49,14 +51,12 @@ impl std::fmt::Display for Finding {
 /// Why topics could not be checked or created.
 #[derive(Debug, thiserror::Error)]
 pub enum TopicsError {
-    /// The request as a whole failed.
-    #[error("no answer about the schedule topics from {brokers}: {source}")]
-    Request {
-        /// The brokers that were asked.
-        brokers: String,
-        /// What librdkafka says.
-        source: KafkaError,
-    },
+    /// The clients could not be set up.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// A request as a whole failed.
+    #[error("no answer about the schedule topics: {0}")]
+    Request(#[from] KafkaError),
     /// The broker refused one topic.
     #[error("{action} the topic `{topic}` failed: {code}")]
     Refused {
@@ -87,90 +87,100 @@ pub fn recommended(delivery: Delivery) -> Vec<(&'static str, String)> {
     RULES.iter().map(|rule| (rule.setting, rule.recommended(delivery))).collect()
 }
 
-/// Compares the schedule topics of `settings` with what is recommended. A topic that does not exist is a finding of
-/// the setting `topic`.
-pub async fn check<C: ClientContext + 'static>(
-    admin: &AdminClient<C>,
-    settings: &Settings,
+/// Asks and changes what the cluster has of the schedule topics. Its calls block the thread.
+pub struct TopicAdmin<C: ConsumerContext> {
+    admin: AdminClient<C>,
+    /// Existence is a question for a consumer: asked by a producer or an admin client, the broker creates the topic.
+    reader: BaseConsumer<C>,
     timeout: Duration,
-) -> Result<Vec<Finding>, TopicsError> {
-    let topics = legal_topics(settings)?;
-    let resources: Vec<_> = topics.iter().map(|topic| ResourceSpecifier::Topic(topic)).collect();
-    let options = AdminOptions::new().request_timeout(Some(timeout)).operation_timeout(Some(timeout));
-    let answers =
-        admin.describe_configs(&resources, &options).await.map_err(|e| request_failed(settings, e))?;
-    let mut findings = Vec::new();
-    for (&topic, answer) in topics.iter().zip(answers) {
-        match answer {
-            Ok(resource) => {
-                let entries = resource.entries.iter();
-                let values = entries
-                    .filter_map(|entry| Some((entry.name.as_str(), entry.value.as_deref()?)))
-                    .collect();
+}
+
+impl<C: ConsumerContext + Clone> TopicAdmin<C> {
+    /// Clients for the cluster of `settings`, each of whose calls may take `timeout`.
+    pub fn new(settings: &Settings, context: C, timeout: Duration) -> Result<Self, TopicsError> {
+        let reader = client::reader(settings, Isolation::ReadCommitted)?;
+        Ok(Self {
+            admin: client::base(settings)?.create_with_context(context.clone())?,
+            reader: reader.create_with_context(context)?,
+            timeout,
+        })
+    }
+
+    /// Compares the schedule topics of `settings` with what is recommended, the gravest finding first. A topic that
+    /// does not exist is a finding of the setting `topic`.
+    pub fn check(&self, settings: &Settings) -> Result<Vec<Finding>, TopicsError> {
+        let topics = legal_topics(settings)?;
+        let resources: Vec<_> = topics.iter().map(|topic| ResourceSpecifier::Topic(topic)).collect();
+        let mut findings = Vec::new();
+        for (&topic, answer) in
+            topics.iter().zip(block_on(self.admin.describe_configs(&resources, &self.options()))?)
+        {
+            let resource = answer.map_err(|code| refused("describing", topic, code))?;
+            let entries = resource.entries.iter();
+            let values: BTreeMap<&str, &str> =
+                entries.filter_map(|entry| Some((entry.name.as_str(), entry.value.as_deref()?))).collect();
+            if values.is_empty() {
+                findings.push(nothing_known(topic, self.exists(topic)?));
+            } else {
                 findings.extend(compare(topic, &values, settings.delivery));
             }
-            Err(RDKafkaErrorCode::UnknownTopicOrPartition) => findings.push(Finding {
-                topic: topic.into(),
-                setting: "topic",
-                is: "missing".into(),
-                should_be: "created".into(),
-                why: "nothing can be scheduled on it; `kms topics create` makes it as recommended",
-                severity: Severity::Critical,
-            }),
-            Err(code) => {
-                return Err(TopicsError::Refused { action: "describing", topic: topic.into(), code });
+        }
+        findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
+        Ok(findings)
+    }
+
+    /// Creates those schedule topics of `settings` that do not exist, as recommended. Returns the names of the new
+    /// ones.
+    pub fn create(&self, settings: &Settings) -> Result<Vec<String>, TopicsError> {
+        let topics = legal_topics(settings)?;
+        let recommended = recommended(settings.delivery);
+        let new_topics: Vec<NewTopic<'_>> = topics
+            .iter()
+            .map(|topic| {
+                let replication = TopicReplication::Fixed(settings.topics.replication_factor);
+                let new = NewTopic::new(topic, settings.topics.partitions, replication);
+                recommended.iter().fold(new, |new, (setting, value)| new.set(setting, value))
+            })
+            .collect();
+        let mut created = Vec::new();
+        for answer in block_on(self.admin.create_topics(&new_topics, &self.options()))? {
+            match answer {
+                Ok(topic) => created.push(topic),
+                Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
+                Err((topic, code)) => return Err(refused("creating", &topic, code)),
             }
         }
+        Ok(created)
     }
-    findings.sort_by(|a, b| b.severity.cmp(&a.severity));
-    Ok(findings)
+
+    /// How long each schedule topic of `settings` keeps tombstones (`delete.retention.ms`), for those that say so.
+    pub fn tombstone_retention(&self, settings: &Settings) -> Result<BTreeMap<String, Duration>, TopicsError> {
+        let topics = legal_topics(settings)?;
+        let resources: Vec<_> = topics.iter().map(|topic| ResourceSpecifier::Topic(topic)).collect();
+        let answers = block_on(self.admin.describe_configs(&resources, &self.options()))?;
+        let retention = |resource: ConfigResource| {
+            let entry = resource.entries.into_iter().find(|entry| entry.name == "delete.retention.ms")?;
+            entry.value?.parse().ok().map(Duration::from_millis)
+        };
+        let known = topics.iter().zip(answers).filter_map(|(topic, answer)| {
+            answer.ok().and_then(retention).map(|retention| ((*topic).to_owned(), retention))
+        });
+        Ok(known.collect())
+    }
+
+    /// Whether `topic` exists. Asking does not create it.
+    pub fn exists(&self, topic: &str) -> Result<bool, TopicsError> {
+        let metadata = self.reader.fetch_metadata(Some(topic), self.timeout)?;
+        Ok(metadata.topics().iter().any(|found| found.name() == topic && !found.partitions().is_empty()))
+    }
+
+    fn options(&self) -> AdminOptions {
+        AdminOptions::new().request_timeout(Some(self.timeout)).operation_timeout(Some(self.timeout))
+    }
 }
 
-/// Creates those schedule topics of `settings` that do not exist, as recommended. Returns the names of the new ones.
-pub async fn create<C: ClientContext + 'static>(
-    admin: &AdminClient<C>,
-    settings: &Settings,
-    timeout: Duration,
-) -> Result<Vec<String>, TopicsError> {
-    let topics = legal_topics(settings)?;
-    let recommended = recommended(settings.delivery);
-    let new_topics: Vec<NewTopic<'_>> = topics
-        .iter()
-        .map(|topic| {
-            let replication = TopicReplication::Fixed(settings.topics.replication_factor);
-            let new = NewTopic::new(topic, settings.topics.partitions, replication);
-            recommended.iter().fold(new, |new, (setting, value)| new.set(setting, value))
-        })
-        .collect();
-    let options = AdminOptions::new().request_timeout(Some(timeout)).operation_timeout(Some(timeout));
-    let answers =
-        admin.create_topics(&new_topics, &options).await.map_err(|e| request_failed(settings, e))?;
-    let mut created = Vec::new();
-    for answer in answers {
-        match answer {
-            Ok(topic) => created.push(topic),
-            Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
-            Err((topic, code)) => return Err(TopicsError::Refused { action: "creating", topic, code }),
-        }
-    }
-    Ok(created)
-}
-
-/// How long each of `topics` keeps tombstones (`delete.retention.ms`), for those that exist and say so.
-pub async fn tombstone_retention<C: ClientContext + 'static>(
-    admin: &AdminClient<C>,
-    topics: &[String],
-    timeout: Duration,
-) -> Result<BTreeMap<String, Duration>, KafkaError> {
-    let resources: Vec<_> = topics.iter().map(|topic| ResourceSpecifier::Topic(topic)).collect();
-    let options = AdminOptions::new().request_timeout(Some(timeout)).operation_timeout(Some(timeout));
-    let answers = admin.describe_configs(&resources, &options).await?;
-    let retention = |answer: Option<&rdkafka::admin::ConfigResource>| {
-        let entry = answer?.entries.iter().find(|entry| entry.name == "delete.retention.ms")?;
-        entry.value.as_deref()?.parse().ok().map(Duration::from_millis)
-    };
-    let answers = topics.iter().zip(&answers);
-    Ok(answers.filter_map(|(topic, answer)| Some((topic.clone(), retention(answer.as_ref().ok())?))).collect())
+fn refused(action: &'static str, topic: &str, code: RDKafkaErrorCode) -> TopicsError {
+    TopicsError::Refused { action, topic: topic.into(), code }
 }
 
 fn legal_topics(settings: &Settings) -> Result<Vec<&str>, TopicsError> {
@@ -180,8 +190,28 @@ fn legal_topics(settings: &Settings) -> Result<Vec<&str>, TopicsError> {
     settings.topics.iter().map(check).collect()
 }
 
-fn request_failed(settings: &Settings, source: KafkaError) -> TopicsError {
-    TopicsError::Request { brokers: settings.kafka.brokers.clone(), source }
+/// The finding about a topic without a configuration. Why there is none, the crate does not pass on.
+fn nothing_known(topic: &str, exists: bool) -> Finding {
+    let topic = topic.into();
+    if exists {
+        Finding {
+            topic,
+            setting: "configuration",
+            is: "unreadable".into(),
+            should_be: "readable".into(),
+            why: "it cannot be checked that schedules are not deleted; allow this client DescribeConfigs on the topic",
+            severity: Severity::Warning,
+        }
+    } else {
+        Finding {
+            topic,
+            setting: "topic",
+            is: "missing".into(),
+            should_be: "created".into(),
+            why: "nothing can be scheduled on it; `kms topics create` makes it as recommended",
+            severity: Severity::Critical,
+        }
+    }
 }
 
 fn compare(topic: &str, values: &BTreeMap<&str, &str>, delivery: Delivery) -> Vec<Finding> {

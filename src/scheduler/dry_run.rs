@@ -1,21 +1,17 @@
 //! `kms run --dry-run`: load everything, deliver nothing, write nothing, join no group; then say what would happen.
 
 use std::collections::HashMap;
-use std::io::Write as _;
+use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
-
-use rdkafka::ClientConfig;
-use rdkafka::consumer::{BaseConsumer, Consumer, DefaultConsumerContext};
-use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use crate::config::Settings;
 use crate::engine::pending::{ListCursor, PendingSet};
 use crate::engine::shard::Shard;
 use crate::kafka::clock::SystemClock;
 use crate::kafka::log::PartitionLog;
-use crate::kafka::observer::Observer;
-use crate::kafka::{Clock, Log, LogError, LogItem, client};
+use crate::kafka::observer::{Observer, TopicIds};
+use crate::kafka::{ClientConfig, Clock, Log, LogError, LogItem, client};
 use crate::schedule::Format;
 
 use super::record::{Applier, Rejection};
@@ -49,11 +45,10 @@ const AGES: [(&str, i64); 5] = [
     ("longer", i64::MAX),
 ];
 
-/// Loads every schedule topic and prints what a run would find.
-pub(super) fn dry_run(settings: &Settings) -> anyhow::Result<()> {
-    let observer = Observer::new(&client::reader(settings, client::Isolation::ReadUncommitted)?)?;
+/// Loads every schedule topic and writes to `out` what a run would find.
+pub fn dry_run(settings: &Settings, out: &mut impl Write) -> anyhow::Result<()> {
+    let observer = Observer::new(&client::reader(settings, client::Isolation::ReadUncommitted)?, TopicIds::Known)?;
     let reader = client::reader(settings, client::Isolation::ReadCommitted)?;
-    let mut out = std::io::stdout().lock();
     writeln!(out, "Dry run: nothing is delivered, nothing written, no group joined.")?;
     for (topic, format) in settings.topics.iter() {
         let Some(partitions) = observer.partition_count(topic, ASK)? else {
@@ -64,7 +59,7 @@ pub(super) fn dry_run(settings: &Settings) -> anyhow::Result<()> {
         for partition in 0..partitions as i32 {
             load(settings, &reader, &observer, topic, partition, format, &mut report)?;
         }
-        print(&mut out, topic, format, &report)?;
+        print(out, topic, format, &report)?;
     }
     Ok(())
 }
@@ -78,12 +73,7 @@ fn load(
     format: Format,
     report: &mut Report,
 ) -> anyhow::Result<()> {
-    let consumer: Arc<BaseConsumer<DefaultConsumerContext>> = Arc::new(reader.create()?);
-    let mut log = PartitionLog::split(Arc::clone(&consumer), Arc::clone(observer), topic, partition)
-        .ok_or_else(|| anyhow::anyhow!("`{topic}` is no legal topic name"))?;
-    let mut assignment = TopicPartitionList::new();
-    assignment.add_partition_offset(topic, partition, Offset::Beginning)?;
-    consumer.assign(&assignment)?;
+    let mut log = PartitionLog::alone(reader, Arc::clone(observer), topic, partition)?;
     let clock = SystemClock::new();
     let mut shard = Shard::new(PendingSet::new(0));
     let mut applier = Applier::new(topic, partition, format);
@@ -134,7 +124,7 @@ fn tally(settings: &Settings, shard: &Shard, now_ms: i64, report: &mut Report) {
     }
 }
 
-fn print(out: &mut impl std::io::Write, topic: &str, format: Format, report: &Report) -> std::io::Result<()> {
+fn print(out: &mut impl Write, topic: &str, format: Format, report: &Report) -> std::io::Result<()> {
     let Report { partitions, records, pending, rejected, .. } = report;
     writeln!(out, "\n{topic} ({format:?}, {partitions} partitions, {records} records read)")?;
     writeln!(out, "  pending   {pending}")?;

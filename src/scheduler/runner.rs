@@ -117,7 +117,7 @@ pub struct Runner<L, T, C> {
     gone: Option<String>,
     backoff_ms: u64,
     load_started_ms: Option<u64>,
-    published_ms: u64,
+    publish_at_ms: u64,
     progress: Progress,
 }
 
@@ -166,7 +166,7 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
             gone: None,
             backoff_ms: 0,
             load_started_ms: None,
-            published_ms: 0,
+            publish_at_ms: 0,
             progress: Progress::default(),
         }
     }
@@ -182,7 +182,7 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
             if let Some(reason) = self.gone.take() {
                 return Ended::Reload(reason);
             }
-            self.publish();
+            self.publish_now_and_then();
             match self.round() {
                 Ok(()) => {}
                 Err(Interrupted::Ordered) => {
@@ -257,6 +257,8 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
         let took_ms = self.load_started_ms.take().map_or(0, |started| self.clock.monotonic_ms() - started);
         self.progress = Progress::default();
         self.backoff_ms = 0;
+        // Whoever sees it live sees the figures that go with it.
+        self.publish();
         self.status.set_phase(status::Phase::Live);
         if first {
             tracing::info!(
@@ -539,13 +541,16 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
         self.progress.said_offset = applied;
     }
 
-    /// Publishes what others may see, now and then.
-    fn publish(&mut self) {
+    fn publish_now_and_then(&mut self) {
         let now_ms = self.clock.monotonic_ms();
-        if now_ms < self.published_ms + PUBLISH_EVERY_MS && self.published_ms != 0 {
-            return;
+        if now_ms >= self.publish_at_ms {
+            self.publish_at_ms = now_ms + PUBLISH_EVERY_MS;
+            self.publish();
         }
-        self.published_ms = now_ms.max(1);
+    }
+
+    /// Publishes what others may see.
+    fn publish(&self) {
         let (status, pending) = (&self.status, self.shard.pending());
         status.pending.set_count(pending.len());
         status.in_flight.set_count(pending.in_flight());

@@ -15,11 +15,14 @@ pub use atomics::{Counter, Counters, Gauge, Histogram, Label};
 pub use partition::{DueWindow, PartitionStatus, Phase};
 pub use topic::{RecordError, SetAsideReason, TopicCounters, TransactionOutcome};
 
+/// Topic and partition number.
+type PartitionName = (Arc<str>, i32);
+
 /// The figures of this instance. Share it in an [`Arc`].
 #[derive(Debug, Default)]
 pub struct Status {
     joined: AtomicBool,
-    partitions: RwLock<BTreeMap<(Arc<str>, i32), Arc<PartitionStatus>>>,
+    partitions: RwLock<BTreeMap<PartitionName, Arc<PartitionStatus>>>,
     topics: RwLock<BTreeMap<Arc<str>, Arc<TopicCounters>>>,
 }
 

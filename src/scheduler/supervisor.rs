@@ -1,30 +1,19 @@
-//! The consumer group's thread: partitions come and go, a shard thread for each.
-//!
-//! Order matters. Assign: the partition's queue is split off *before* the partition is assigned, or a record fetched in
-//! between would land on the main queue. Revoke: every shard has ended, its queue and producer dropped, *before* the
-//! partitions are unassigned, which is what lets the next owner have them.
+//! The owner of the shard threads: one for each partition that the consumer group hands this instance.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::thread::JoinHandle;
-use std::time::Duration;
-
-use rdkafka::client::ClientContext;
-use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
-use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::Message as _;
-use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
-use rdkafka::types::RDKafkaRespErr;
 
 use crate::engine::pending::PendingSet;
 use crate::engine::shard::Shard;
 use crate::kafka::clock::SystemClock;
-use crate::kafka::log::{PartitionLog, Waker};
-use crate::kafka::observer::{Observer, log_client_line};
+use crate::kafka::group::{Group, GroupLog, Members, Partition};
+use crate::kafka::log::Waker;
+use crate::kafka::observer::Observer;
 use crate::kafka::producer::ShardProducer;
+use crate::kafka::{ClientConfig, KafkaError};
 
 use super::command::Command;
 use super::runner::{Control, Ended, Order, Runner};
@@ -45,9 +34,9 @@ pub struct Blueprint {
     pub status: Arc<Status>,
 }
 
-/// Runs the consumer group and its shards.
+/// Runs the consumer group and its shards. Drive it from one thread.
 pub struct Supervisor {
-    consumer: Arc<BaseConsumer<GroupContext>>,
+    group: Group<Shards>,
     reloads: Receiver<Reload>,
 }
 
@@ -62,99 +51,55 @@ pub struct Reload {
     pub reason: String,
 }
 
-/// How long one poll of the group waits; events end it sooner.
-const POLL: Duration = Duration::from_millis(100);
-
 impl Supervisor {
-    /// Joins the group and subscribes to the schedule topics.
-    pub fn start(config: &ClientConfig, blueprint: Blueprint) -> Result<Self, KafkaError> {
+    /// Joins the group that `consumer` names and subscribes to the schedule topics.
+    pub fn start(consumer: &ClientConfig, blueprint: Blueprint) -> Result<Self, KafkaError> {
         let (reload_sender, reloads) = channel();
         let topics: Vec<String> = blueprint.settings.keys().cloned().collect();
-        let context = GroupContext {
-            shards: Mutex::new(Shards { blueprint, running: HashMap::new(), reload_sender }),
-            consumer: OnceLock::new(),
-        };
-        let consumer: Arc<BaseConsumer<GroupContext>> = Arc::new(config.create_with_context(context)?);
-        let itself = Arc::downgrade(&consumer);
-        consumer.context().consumer.set(itself).unwrap_or_else(|_| unreachable!("set once, here"));
-        consumer.subscribe(&topics.iter().map(String::as_str).collect::<Vec<_>>())?;
-        Ok(Self { consumer, reloads })
+        let topics: Vec<&str> = topics.iter().map(String::as_str).collect();
+        let observer = Arc::clone(&blueprint.observer);
+        let shards = Shards { blueprint, running: HashMap::new(), reload_sender };
+        Ok(Self { group: Group::join(consumer, &topics, observer, shards)?, reloads })
     }
 
     /// Where to ask for partitions to be loaded anew.
     #[must_use]
     pub fn reload_sender(&self) -> Sender<Reload> {
-        self.shards().reload_sender.clone()
+        self.group.members().reload_sender.clone()
     }
 
     /// The command lane of an owned partition; `None` when another instance owns it.
     #[must_use]
     pub fn lane(&self, topic: &str, partition: i32) -> Option<Lane> {
-        self.shards().running.get(&(topic.to_owned(), partition)).map(|shard| shard.lane.clone())
+        self.group.members().running.get(&(topic.to_owned(), partition)).map(|shard| shard.lane.clone())
     }
 
     /// Serves the group for a moment. Call it again and again.
     pub fn poll(&self) {
-        match self.consumer.poll(POLL) {
-            None => {}
-            Some(Ok(message)) => {
-                // Its queue was not split off in time: what the shard has is not the whole log.
-                let (topic, partition) = (message.topic().to_owned(), message.partition());
-                drop(message);
-                self.reload(Reload {
-                    topic,
-                    partition: Some(partition),
-                    reason: "a record was delivered past its shard".to_owned(),
-                });
-            }
-            Some(Err(KafkaError::MessageConsumption(
-                code @ (RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic),
-            ))) => tracing::debug!("a schedule topic does not exist yet: {code}"),
-            Some(Err(error)) => tracing::warn!("consumer group: {error}"),
+        if let Some((topic, partition)) = self.group.poll() {
+            let reason = "a record was delivered past its shard".to_owned();
+            self.reload(&Reload { topic, partition: Some(partition), reason });
         }
         while let Ok(reload) = self.reloads.try_recv() {
-            self.reload(reload);
+            self.reload(&reload);
         }
     }
 
     /// Ends all shards (each finishes what it has open), leaves the group.
     pub fn stop(self) {
-        self.shards().end(|_| true, Order::Drain);
-        self.consumer.unsubscribe();
-        // The revocation that follows finds no shard left and only has to be acknowledged.
-        for _ in 0..50 {
-            if self.consumer.assignment().is_ok_and(|assigned| assigned.count() == 0) {
-                break;
-            }
-            self.consumer.poll(POLL);
-        }
+        self.group.members().end(|_| true, Order::Drain);
+        self.group.leave();
     }
 
-    fn reload(&self, reload: Reload) {
-        let mut shards = self.shards();
-        let partitions: Vec<i32> = shards
-            .running
-            .keys()
-            .filter(|(topic, partition)| *topic == reload.topic && reload.partition.is_none_or(|p| p == *partition))
-            .map(|(_, partition)| *partition)
-            .collect();
-        if partitions.is_empty() {
-            return;
+    fn reload(&self, reload: &Reload) {
+        let concerned = |(topic, partition): &Partition| {
+            *topic == reload.topic && reload.partition.is_none_or(|only| only == *partition)
+        };
+        let ended = self.group.members().end(concerned, Order::Drop);
+        if !ended.is_empty() {
+            tracing::warn!(partitions = ?names(&ended), "loading anew: {}", reload.reason);
+            self.group.reassign(&ended);
         }
-        tracing::warn!(topic = reload.topic, ?partitions, "loading anew: {}", reload.reason);
-        let mut list = TopicPartitionList::new();
-        for &partition in &partitions {
-            list.add_partition(&reload.topic, partition);
-        }
-        shards.end(|(topic, partition)| *topic == reload.topic && partitions.contains(partition), Order::Drop);
-        if let Err(error) = self.consumer.incremental_unassign(&list) {
-            tracing::warn!(topic = reload.topic, "giving partitions back to load them anew: {error}");
-        }
-        shards.assign(&self.consumer, &mut list);
-    }
-
-    fn shards(&self) -> MutexGuard<'_, Shards> {
-        self.consumer.context().shards()
     }
 }
 
@@ -167,6 +112,7 @@ pub struct Lane {
 
 impl Lane {
     /// Hands a command over. False: the shard has ended, and the command with it.
+    #[must_use]
     pub fn submit(&self, command: Command) -> bool {
         let accepted = self.sender.send(command).is_ok();
         self.waker.wake();
@@ -174,54 +120,9 @@ impl Lane {
     }
 }
 
-struct GroupContext {
-    shards: Mutex<Shards>,
-    consumer: OnceLock<Weak<BaseConsumer<GroupContext>>>,
-}
-
-impl GroupContext {
-    fn shards(&self) -> MutexGuard<'_, Shards> {
-        self.shards.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl ClientContext for GroupContext {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
-        log_client_line(level, facility, text);
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        tracing::debug!("librdkafka: {error}: {reason}");
-    }
-}
-
-impl ConsumerContext for GroupContext {
-    fn rebalance(&self, consumer: &BaseConsumer<Self>, err: RDKafkaRespErr, list: &mut TopicPartitionList) {
-        let mut shards = self.shards();
-        if err == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
-            shards.blueprint.status.set_joined(true);
-            if let Some(itself) = self.consumer.get().and_then(Weak::upgrade) {
-                shards.assign(&itself, list);
-            }
-            return;
-        }
-        // Lost: the group has gone on without this instance; the partition's next owner fences what is still open.
-        let order = if consumer.assignment_lost() { Order::Drop } else { Order::Drain };
-        let revoked: Vec<(String, i32)> =
-            list.elements().iter().map(|e| (e.topic().to_owned(), e.partition())).collect();
-        if !revoked.is_empty() {
-            tracing::info!(partitions = ?names(&revoked), lost = order == Order::Drop, "giving up partitions");
-        }
-        shards.end(|key| revoked.contains(key), order);
-        if let Err(error) = consumer.incremental_unassign(list) {
-            tracing::error!("giving up partitions: {error}");
-        }
-    }
-}
-
 struct Shards {
     blueprint: Blueprint,
-    running: HashMap<(String, i32), ShardThread>,
+    running: HashMap<Partition, ShardThread>,
     reload_sender: Sender<Reload>,
 }
 
@@ -231,34 +132,27 @@ struct ShardThread {
     thread: JoinHandle<()>,
 }
 
-impl Shards {
-    fn assign(&mut self, consumer: &Arc<BaseConsumer<GroupContext>>, list: &mut TopicPartitionList) {
-        let assigned: Vec<(String, i32)> =
-            list.elements().iter().map(|e| (e.topic().to_owned(), e.partition())).collect();
-        if assigned.is_empty() {
-            return;
-        }
-        tracing::info!(partitions = ?names(&assigned), "taking partitions");
-        let mut logs = Vec::new();
-        for (topic, partition) in assigned {
-            if let Err(error) = list.set_partition_offset(&topic, partition, Offset::Beginning) {
-                tracing::error!(topic, partition, "{error}");
-            }
-            let observer = Arc::clone(&self.blueprint.observer);
-            match PartitionLog::split(Arc::clone(consumer), observer, &topic, partition) {
-                Some(log) => logs.push((topic, partition, log)),
-                None => tracing::error!(topic, partition, "librdkafka does not know the partition"),
-            }
-        }
-        if let Err(error) = consumer.incremental_assign(list) {
-            tracing::error!("taking partitions: {error}");
-        }
-        for (topic, partition, log) in logs {
-            self.start(topic, partition, log);
+impl Members for Shards {
+    fn assigned(&mut self, partitions: Vec<(Partition, GroupLog<Self>)>) {
+        self.blueprint.status.set_joined(true);
+        for (partition, log) in partitions {
+            tracing::info!(topic = partition.0, partition = partition.1, "taking the partition");
+            self.start(partition, log);
         }
     }
 
-    fn start(&mut self, topic: String, partition: i32, log: PartitionLog<GroupContext>) {
+    fn revoked(&mut self, partitions: &[Partition], lost: bool) {
+        // Lost: the group went on without this instance; the partition's next owner fences what is still open.
+        let order = if lost { Order::Drop } else { Order::Drain };
+        let ended = self.end(|partition| partitions.contains(partition), order);
+        if !ended.is_empty() {
+            tracing::info!(partitions = ?names(&ended), lost, "gave up partitions");
+        }
+    }
+}
+
+impl Shards {
+    fn start(&mut self, (topic, partition): Partition, log: GroupLog<Self>) {
         let Some(settings) = self.blueprint.settings.get(&topic).cloned() else {
             tracing::error!(topic, partition, "assigned a topic that was not subscribed to");
             return;
@@ -270,58 +164,47 @@ impl Shards {
         let (figures, counters) = (status.partition(&topic, partition), status.counters(&topic));
         let transactional_id = format!("{}:{topic}:{partition}", self.blueprint.transactional_id_prefix);
         let producer_config = self.blueprint.producer.clone();
-        let reload_sender = self.reload_sender.clone();
-        let thread = {
+        let reloads = self.reload_sender.clone();
+        let body = {
             let (control, topic) = (Arc::clone(&control), topic.clone());
             move || {
-                let _on_panic = OnPanic { reloads: reload_sender.clone(), topic: topic.clone(), partition };
+                let _on_panic = OnPanic { reloads: reloads.clone(), topic: topic.clone(), partition };
                 // The producer's callbacks run on the thread that uses it, so it is made here.
                 let producer =
                     ShardProducer::new(producer_config, &topic, partition, transactional_id, settings.mode);
                 let shard = Shard::new(PendingSet::new(random_seed()));
+                let clock = SystemClock::new();
                 let mut runner = Runner::new(
-                    &topic,
-                    partition,
-                    shard,
-                    log,
-                    producer,
-                    SystemClock::new(),
-                    settings,
-                    control,
-                    figures,
-                    counters,
-                    commands,
+                    &topic, partition, shard, log, producer, clock, settings, control, figures, counters, commands,
                 );
                 let ended = runner.run();
                 discard(runner.into_shard());
                 if let Ended::Reload(reason) = ended {
-                    let reload = Reload { topic, partition: Some(partition), reason };
-                    if reload_sender.send(reload).is_err() {
-                        tracing::debug!("nobody is left to load a partition anew");
-                    }
+                    ask_to_reload(&reloads, topic, partition, reason);
                 }
             }
         };
-        let thread = std::thread::Builder::new()
-            .name(format!("{topic}-{partition}"))
-            .spawn(thread)
-            .expect("the system has room for one thread a partition");
+        let thread = spawn(format!("{topic}-{partition}"), body).expect("room for a thread a partition");
         self.running.insert((topic, partition), ShardThread { control, lane, thread });
     }
 
-    /// Ends the shards that `which` names, and returns once their threads are gone.
-    fn end(&mut self, which: impl Fn(&(String, i32)) -> bool, order: Order) {
-        let ending: Vec<_> = self.running.extract_if(|key, _| which(key)).collect();
+    /// Ends the shards that `which` names; they and their threads are gone on return.
+    fn end(&mut self, which: impl Fn(&Partition) -> bool, order: Order) -> Vec<Partition> {
+        let ending: Vec<_> = self.running.extract_if(|partition, _| which(partition)).collect();
         for (_, shard) in &ending {
             shard.control.give(order);
             shard.lane.waker.wake();
         }
-        for ((topic, partition), shard) in ending {
+        let mut ended = Vec::new();
+        for (partition, shard) in ending {
+            let (topic, number) = &partition;
             if shard.thread.join().is_err() {
-                tracing::error!(topic, partition, "the shard's thread had died; its partition loads anew elsewhere");
+                tracing::error!(topic, partition = number, "the shard's thread had died");
             }
-            self.blueprint.status.release(&topic, partition);
+            self.blueprint.status.release(topic, *number);
+            ended.push(partition);
         }
+        ended
     }
 }
 
@@ -334,28 +217,37 @@ struct OnPanic {
 
 impl Drop for OnPanic {
     fn drop(&mut self) {
-        if !std::thread::panicking() {
-            return;
+        if std::thread::panicking() {
+            let reason = "the shard's thread died; please report the panic above".to_owned();
+            ask_to_reload(&self.reloads, std::mem::take(&mut self.topic), self.partition, reason);
         }
-        let reason = "the shard's thread died; please report the panic above".to_owned();
-        let reload = Reload { topic: std::mem::take(&mut self.topic), partition: Some(self.partition), reason };
-        // Without a receiver the process is ending.
-        let _ = self.reloads.send(reload);
+    }
+}
+
+fn ask_to_reload(reloads: &Sender<Reload>, topic: String, partition: i32, reason: String) {
+    if reloads.send(Reload { topic, partition: Some(partition), reason }).is_err() {
+        tracing::debug!("nobody is left to load a partition anew: the process is ending");
     }
 }
 
 /// Freeing millions of payloads takes seconds that the next owner need not wait for.
 fn discard(shard: Shard) {
-    if let Err(error) = std::thread::Builder::new().name("discard".to_owned()).spawn(move || drop(shard)) {
-        tracing::debug!("freeing a shard on its own thread: {error}");
+    if let Err(error) = spawn("discard".to_owned(), move || drop(shard)) {
+        tracing::debug!("a shard was freed on its own thread: {error}");
     }
 }
 
-fn names(partitions: &[(String, i32)]) -> Vec<String> {
+#[allow(clippy::disallowed_methods, reason = "the one place that starts shard threads")]
+fn spawn(name: String, body: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {
+    std::thread::Builder::new().name(name).spawn(body)
+}
+
+fn names(partitions: &[Partition]) -> Vec<String> {
     partitions.iter().map(|(topic, partition)| format!("{topic}-{partition}")).collect()
 }
 
 /// IDs are user input: the hash of the index must not be predictable.
+#[allow(clippy::disallowed_types, reason = "randomness for a seed, outside the engine")]
 fn random_seed() -> u64 {
     RandomState::new().hash_one(0u8)
 }

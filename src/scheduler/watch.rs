@@ -18,12 +18,15 @@ const CONFIGURATION_EVERY_ROUNDS: u32 = 60;
 const TICK: Duration = Duration::from_millis(200);
 
 /// What the thread watches, and whom it tells.
-pub(super) struct Watched {
-    pub(super) topics: Vec<String>,
-    pub(super) observer: Arc<Observer>,
-    pub(super) reloads: Sender<Reload>,
+pub struct Watched {
+    /// The schedule topics.
+    pub topics: Vec<String>,
+    /// Asks the cluster.
+    pub observer: Arc<Observer>,
+    /// Where to ask for a topic to be loaded anew.
+    pub reloads: Sender<Reload>,
     /// Asks how long the topics keep tombstones and warns about their configuration.
-    pub(super) check_configuration: Box<dyn Fn() + Send>,
+    pub check_configuration: Box<dyn Fn() + Send>,
 }
 
 /// Runs until `stop`: asks about every topic now and then.
@@ -95,30 +98,25 @@ fn compare(topic: &str, before: Option<&Seen>, now: &Seen, reloads: &Sender<Relo
     }
 }
 
-/// A handle to the watching thread; ends it when dropped.
-pub(super) struct Watch {
+/// A handle to the watching thread, which ends soon after this is dropped. Nothing waits for it: it may be in the
+/// middle of a question to a cluster that does not answer.
+pub struct Watch {
     stop: Arc<AtomicBool>,
-    thread: Option<std::thread::JoinHandle<()>>,
 }
 
 impl Watch {
-    pub(super) fn start(watched: Watched) -> std::io::Result<Self> {
+    /// Starts the thread.
+    #[allow(clippy::disallowed_methods, reason = "an own thread that only watches; nothing waits for it")]
+    pub fn start(watched: Watched) -> std::io::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let stopping = Arc::clone(&stop);
-        let thread = std::thread::Builder::new()
-            .name("watch".to_owned())
-            .spawn(move || watch(&watched, &stopping))?;
-        Ok(Self { stop, thread: Some(thread) })
+        std::thread::Builder::new().name("watch".to_owned()).spawn(move || watch(&watched, &stopping))?;
+        Ok(Self { stop })
     }
 }
 
 impl Drop for Watch {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
-            tracing::error!("the watching thread had died");
-        }
     }
 }

@@ -1,5 +1,6 @@
 //! The histograms. OpenTelemetry has no histogram that is observed, so these go to the registry directly.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use prometheus::core::{Collector, Desc};
@@ -25,8 +26,7 @@ impl Histograms {
     pub(super) fn of(status: &Arc<Status>) -> Self {
         let describe = |&(name, about, _): &TopicHistogram| {
             let labels = vec!["topic".to_owned()];
-            Desc::new(name.into(), about.into(), labels, Default::default())
-                .expect("names and labels are legal")
+            Desc::new(name.into(), about.into(), labels, HashMap::new()).expect("names and labels are legal")
         };
         Self { status: Arc::clone(status), descriptions: TOPIC_HISTOGRAMS.iter().map(describe).collect() }
     }

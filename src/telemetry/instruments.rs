@@ -1,7 +1,4 @@
 //! The instruments, as tables: a name, what it means, and where in the status its figure is.
-//!
-//! What goes up and down is an observable up-down counter, not a gauge: the SDK forgets the series of a partition that
-//! was given up only for the former. Prometheus shows both as gauges.
 
 use std::sync::Arc;
 
@@ -170,7 +167,7 @@ fn earlier(meter: &Meter, status: &Arc<Status>) {
 fn whole_instance(meter: &Meter, status: &Arc<Status>) {
     let ready = Arc::clone(status);
     let gauge = meter
-        .i64_observable_up_down_counter("kms_ready")
+        .i64_observable_gauge("kms_ready")
         .with_description("1 if the group is joined and every owned partition is live.");
     let _ = gauge.with_callback(move |observer| observer.observe(i64::from(ready.ready()), &[])).build();
 
@@ -180,9 +177,8 @@ fn whole_instance(meter: &Meter, status: &Arc<Status>) {
         KeyValue::new("commit", version.commit.unwrap_or_default()),
         KeyValue::new("librdkafka", version.librdkafka),
     ];
-    let gauge = meter
-        .i64_observable_up_down_counter("kms_build_info")
-        .with_description("1; which build, by its labels.");
+    let gauge =
+        meter.i64_observable_gauge("kms_build_info").with_description("1; which build, by its labels.");
     let _ = gauge.with_callback(move |observer| observer.observe(1, &labels)).build();
 }
 
@@ -217,7 +213,7 @@ fn each_partition(
     figures: impl Fn(&PartitionStatus, &mut Vec<KeyValue>, &dyn Fn(f64, &[KeyValue])) + Send + Sync + 'static,
 ) {
     let status = Arc::clone(status);
-    let gauge = meter.f64_observable_up_down_counter(name).with_description(about);
+    let gauge = meter.f64_observable_gauge(name).with_description(about);
     let _ = gauge
         .with_callback(move |observer| {
             for (topic, number, partition) in status.partitions() {

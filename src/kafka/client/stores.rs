@@ -142,7 +142,7 @@ impl<'a> Store<'a> {
                     errors
                         .errors()
                         .last()
-                        .and_then(|error| error.reason())
+                        .and_then(openssl::error::Error::reason)
                         .unwrap_or("unknown error")
                         .to_owned()
                 })

@@ -5,22 +5,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use anyhow::Context as _;
-use rdkafka::admin::AdminClient;
-use rdkafka::client::DefaultClientContext;
-
 use crate::admin;
 use crate::config::Settings;
 use crate::kafka::client;
-use crate::kafka::observer::Observer;
-use crate::kafka::topics::{self, Severity};
+use crate::kafka::observer::{Observer, QuietContext, TopicIds};
+use crate::kafka::topics::{Severity, TopicAdmin};
 use crate::schedule::DueTime;
 use crate::telemetry::Metrics;
 
-use super::settings::{ShardSettings, TombstoneRetention};
-use super::status::Status;
-use super::supervisor::{Blueprint, Supervisor};
-use super::watch::{Watch, Watched};
+use crate::scheduler::settings::{ShardSettings, TombstoneRetention};
+use crate::scheduler::status::Status;
+use crate::scheduler::supervisor::{Blueprint, Supervisor};
+use crate::scheduler::watch::{Watch, Watched};
+use crate::scheduler::dry_run;
 
 /// What one run is to do besides its settings.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -29,6 +26,8 @@ pub struct RunOptions {
     pub dry_run: bool,
     /// Remove schedules due before this instead of delivering them late.
     pub skip_overdue_before: Option<DueTime>,
+    /// Whether the cluster's topics have IDs.
+    pub topic_ids: TopicIds,
 }
 
 /// How long a question about configuration may take.
@@ -38,7 +37,7 @@ const ASK: Duration = Duration::from_secs(10);
 pub fn run(settings: Settings, options: RunOptions) -> anyhow::Result<()> {
     settings.require_topics()?;
     if options.dry_run {
-        return super::dry_run::dry_run(&settings);
+        return dry_run::dry_run(&settings, &mut std::io::stdout().lock());
     }
     let stop = Arc::new(AtomicBool::new(false));
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
@@ -80,9 +79,9 @@ pub fn run_until(
         }
     });
 
-    let admin_client: AdminClient<DefaultClientContext> = client::base(&settings)?.create()?;
+    let topic_admin = TopicAdmin::new(&settings, QuietContext, ASK)?;
     if settings.topics.create {
-        let created = runtime.block_on(topics::create(&admin_client, &settings, ASK))?;
+        let created = topic_admin.create(&settings)?;
         if !created.is_empty() {
             tracing::info!(topics = ?created, "created schedule topics");
         }
@@ -94,7 +93,7 @@ pub fn run_until(
         let shard = ShardSettings::new(&settings, format, skip_before_ms, &retentions[topic]);
         (topic.to_owned(), Arc::new(shard))
     });
-    let observer = Observer::new(&client::reader(&settings, client::Isolation::ReadUncommitted)?)?;
+    let observer = Observer::new(&client::reader(&settings, client::Isolation::ReadUncommitted)?, options.topic_ids)?;
     let blueprint = Blueprint {
         settings: shard_settings.collect(),
         producer: client::producer(&settings)?,
@@ -102,14 +101,14 @@ pub fn run_until(
         observer: Arc::clone(&observer),
         status: Arc::clone(status),
     };
-    let supervisor = Supervisor::start(&client::consumer(&settings)?, blueprint).with_context(|| {
-        format!("cannot start the consumer of {}", settings.kafka.brokers)
+    let supervisor = Supervisor::start(&client::consumer(&settings)?, blueprint).map_err(|error| {
+        anyhow::anyhow!("cannot start the consumer of {}: {error}", settings.kafka.brokers)
     })?;
     let watch = Watch::start(Watched {
         topics: settings.topics.iter().map(|(topic, _)| topic.to_owned()).collect(),
         observer,
         reloads: supervisor.reload_sender(),
-        check_configuration: configuration_check(&settings, retentions, admin_client, runtime.handle().clone()),
+        check_configuration: configuration_check(&settings, retentions, topic_admin),
     })?;
     tracing::info!(
         brokers = settings.kafka.brokers,
@@ -120,7 +119,6 @@ pub fn run_until(
         "started"
     );
     let outcome = serve(&supervisor, status, settings.health.stalled_after, stop);
-    drop(watch);
     if outcome.is_ok() {
         supervisor.stop();
         tracing::info!("stopped");
@@ -128,6 +126,7 @@ pub fn run_until(
         // A thread that hangs cannot be joined: the process ends, and its session with it.
         std::mem::forget(supervisor);
     }
+    drop(watch);
     outcome
 }
 
@@ -156,18 +155,16 @@ fn serve(
 fn configuration_check(
     settings: &Arc<Settings>,
     retentions: HashMap<String, Arc<TombstoneRetention>>,
-    admin_client: AdminClient<DefaultClientContext>,
-    runtime: tokio::runtime::Handle,
+    topic_admin: TopicAdmin<QuietContext>,
 ) -> Box<dyn Fn() + Send> {
     let settings = Arc::clone(settings);
     let said: Mutex<HashSet<String>> = Mutex::default();
-    let names: Vec<String> = retentions.keys().cloned().collect();
     Box::new(move || {
-        match runtime.block_on(topics::tombstone_retention(&admin_client, &names, ASK)) {
+        match topic_admin.tombstone_retention(&settings) {
             Ok(found) => found.iter().for_each(|(topic, retention)| retentions[topic].set(*retention)),
             Err(error) => tracing::debug!("the topics' delete.retention.ms is not known: {error}"),
         }
-        match runtime.block_on(topics::check(&admin_client, &settings, ASK)) {
+        match topic_admin.check(&settings) {
             Ok(findings) => {
                 let mut said = said.lock().unwrap_or_else(PoisonError::into_inner);
                 for finding in findings.iter().filter(|finding| finding.setting != "topic") {

@@ -1,0 +1,163 @@
+//! The consumer group: partitions come and go.
+//!
+//! Order matters. Assign: the partition's queue is split off *before* the partition is assigned, or a record fetched in
+//! between would land on the main queue. Revoke: whoever holds a partition has let go of its queue and producer
+//! *before* it is unassigned, which is what lets the next owner have it.
+
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::time::Duration;
+
+use rdkafka::client::ClientContext;
+use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::Message as _;
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use rdkafka::types::RDKafkaRespErr;
+
+use super::log::PartitionLog;
+use super::observer::{Observer, log_client_line};
+
+/// A partition: topic and number.
+pub type Partition = (String, i32);
+
+/// The log of a partition of the group.
+pub type GroupLog<H> = PartitionLog<GroupContext<H>>;
+
+/// What a group tells its owner, on the thread that polls.
+pub trait Members: Send + Sized + 'static {
+    /// An assignment arrived, maybe an empty one; each partition with its log, from the beginning.
+    fn assigned(&mut self, partitions: Vec<(Partition, GroupLog<Self>)>);
+
+    /// The partitions are given up: everything that holds one of their logs must be gone on return. `lost`: another
+    /// instance may have them already.
+    fn revoked(&mut self, partitions: &[Partition], lost: bool);
+}
+
+/// A member of the consumer group. Poll it from one thread.
+pub struct Group<H: Members> {
+    consumer: Arc<BaseConsumer<GroupContext<H>>>,
+}
+
+/// What librdkafka calls back; an implementation detail of [`GroupLog`].
+pub struct GroupContext<H: Members> {
+    members: Mutex<H>,
+    observer: Arc<Observer>,
+    consumer: OnceLock<Weak<BaseConsumer<GroupContext<H>>>>,
+}
+
+/// How long one poll waits; events end it sooner.
+const POLL: Duration = Duration::from_millis(100);
+/// Polls until a revocation has been acknowledged, at most.
+const LEAVE_POLLS: u32 = 50;
+
+impl<H: Members> Group<H> {
+    /// Joins the group that `config` names and subscribes to `topics`.
+    pub fn join(
+        config: &ClientConfig,
+        topics: &[&str],
+        observer: Arc<Observer>,
+        members: H,
+    ) -> Result<Self, KafkaError> {
+        let context = GroupContext { members: Mutex::new(members), observer, consumer: OnceLock::new() };
+        let consumer: Arc<BaseConsumer<GroupContext<H>>> = Arc::new(config.create_with_context(context)?);
+        consumer.context().consumer.get_or_init(|| Arc::downgrade(&consumer));
+        consumer.subscribe(topics)?;
+        Ok(Self { consumer })
+    }
+
+    /// Serves the group for a moment. A partition whose record came past its own log is returned: what was read of it
+    /// is not the whole log.
+    #[must_use]
+    pub fn poll(&self) -> Option<Partition> {
+        match self.consumer.poll(POLL)? {
+            Ok(message) => return Some((message.topic().to_owned(), message.partition())),
+            Err(KafkaError::MessageConsumption(
+                code @ (RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic),
+            )) => tracing::debug!("a schedule topic does not exist yet: {code}"),
+            Err(error) => tracing::warn!("consumer group: {error}"),
+        }
+        None
+    }
+
+    /// Reads owned partitions again from the beginning; whoever held their logs has let go of them.
+    pub fn reassign(&self, partitions: &[Partition]) {
+        let mut list = TopicPartitionList::new();
+        for (topic, partition) in partitions {
+            list.add_partition(topic, *partition);
+        }
+        if let Err(error) = self.consumer.incremental_unassign(&list) {
+            tracing::warn!("giving partitions back to read them again: {error}");
+        }
+        self.consumer.context().assign(&self.consumer, &mut list);
+    }
+
+    /// Leaves the group; every partition must have been let go of.
+    pub fn leave(self) {
+        self.consumer.unsubscribe();
+        // The revocation that follows finds nothing left and only has to be acknowledged.
+        for _ in 0..LEAVE_POLLS {
+            if self.consumer.assignment().is_ok_and(|assigned| assigned.count() == 0) {
+                break;
+            }
+            self.consumer.poll(POLL);
+        }
+    }
+
+    /// The members.
+    pub fn members(&self) -> MutexGuard<'_, H> {
+        self.consumer.context().members()
+    }
+}
+
+impl<H: Members> GroupContext<H> {
+    fn members(&self) -> MutexGuard<'_, H> {
+        self.members.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn assign(&self, consumer: &Arc<BaseConsumer<Self>>, list: &mut TopicPartitionList) {
+        let mut logs = Vec::new();
+        for (topic, partition) in partitions_of(list) {
+            if let Err(error) = list.set_partition_offset(&topic, partition, Offset::Beginning) {
+                tracing::error!(topic, partition, "{error}");
+            }
+            match PartitionLog::split(Arc::clone(consumer), Arc::clone(&self.observer), &topic, partition) {
+                Some(log) => logs.push(((topic, partition), log)),
+                None => tracing::error!(topic, partition, "librdkafka does not know the partition"),
+            }
+        }
+        if let Err(error) = consumer.incremental_assign(list) {
+            tracing::error!("taking partitions: {error}");
+        }
+        self.members().assigned(logs);
+    }
+}
+
+impl<H: Members> ClientContext for GroupContext<H> {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
+        log_client_line(level, facility, text);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!("librdkafka: {error}: {reason}");
+    }
+}
+
+impl<H: Members> ConsumerContext for GroupContext<H> {
+    fn rebalance(&self, consumer: &BaseConsumer<Self>, err: RDKafkaRespErr, list: &mut TopicPartitionList) {
+        if err == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
+            if let Some(itself) = self.consumer.get().and_then(Weak::upgrade) {
+                self.assign(&itself, list);
+            }
+            return;
+        }
+        self.members().revoked(&partitions_of(list), consumer.assignment_lost());
+        if let Err(error) = consumer.incremental_unassign(list) {
+            tracing::error!("giving up partitions: {error}");
+        }
+    }
+}
+
+fn partitions_of(list: &TopicPartitionList) -> Vec<Partition> {
+    list.elements().iter().map(|element| (element.topic().to_owned(), element.partition())).collect()
+}
