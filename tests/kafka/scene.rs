@@ -57,6 +57,11 @@ impl Scene {
         }
     }
 
+    /// Where the broker is.
+    pub fn bootstrap(&self) -> &str {
+        &self.bootstrap
+    }
+
     /// A scheduler of this topic. The group misses it soon when it is silent, which keeps the tests short; it is safe
     /// either way.
     pub fn settings(&self) -> Settings {
