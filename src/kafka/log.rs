@@ -110,6 +110,9 @@ impl<C: ConsumerContext + 'static> Log for PartitionLog<C> {
     fn position(&mut self) -> i64 {
         let eof = self.queue.eof_offset();
         let known = self.after_record.max(eof);
+        if !self.queue.has_started() {
+            return known;
+        }
         match ffi::position(&self.consumer, &self.topic_c, self.partition) {
             // Exactly one past an end-of-partition event may be librdkafka's miscount; anything beyond was read.
             Some(native) if native != eof + 1 => known.max(native),

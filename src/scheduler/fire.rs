@@ -507,6 +507,9 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
     ) -> Result<Written, (Interrupted, Option<i64>)> {
         let unsent = |interrupted| (interrupted, None);
         let base = match self.settings.mode {
+            Mode::Plain if only_if_pending && self.shard.state_of(id).is_none() => {
+                return Ok(Written::NotPending);
+            }
             Mode::Plain => {
                 self.transactions
                     .append(id, value, Headers::default())
