@@ -295,7 +295,12 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
         let base = offsets[0];
         let contiguous = offsets.iter().zip(base..).all(|(&offset, expected)| offset == expected);
         if !contiguous {
-            tracing::debug!(topic = self.topic, partition = self.partition, count, "own records are not contiguous");
+            tracing::debug!(
+                topic = self.topic,
+                partition = self.partition,
+                count,
+                "own records are not contiguous"
+            );
             self.abort_cleanly()?;
             self.firing.shrink();
             return Ok(Appended::NotNow);
@@ -313,7 +318,11 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
                 let reason = format!(
                     "waiting for another producer's open transaction on the schedule topic (at offset {before})"
                 );
-                tracing::warn!(topic = self.topic, partition = self.partition, "{reason}; nothing fires before it ends");
+                tracing::warn!(
+                    topic = self.topic,
+                    partition = self.partition,
+                    "{reason}; nothing fires before it ends"
+                );
                 self.status.set_reason(reason);
                 self.abort_cleanly()?;
                 self.blocked_until = Some(base);
@@ -498,6 +507,9 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
     ) -> Result<Written, (Interrupted, Option<i64>)> {
         let unsent = |interrupted| (interrupted, None);
         let base = match self.settings.mode {
+            Mode::Plain if only_if_pending && self.shard.state_of(id).is_none() => {
+                return Ok(Written::NotPending);
+            }
             Mode::Plain => {
                 self.transactions
                     .append(id, value, Headers::default())
@@ -509,7 +521,9 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
                 self.transactions
                     .append(id, value, Headers::default())
                     .map_err(|error| unsent(error.into()))?;
-                let Appended::At(base) = self.appended_and_applied(1, &mut Laps::start(&self.clock)).map_err(unsent)? else {
+                let Appended::At(base) =
+                    self.appended_and_applied(1, &mut Laps::start(&self.clock)).map_err(unsent)?
+                else {
                     return Ok(Written::NotNow);
                 };
                 if only_if_pending && self.shard.state_of(id).is_none() {
@@ -534,8 +548,7 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
 
     /// An own record is in the log: apply it exactly as if it had been read.
     fn apply_own(&mut self, offset: i64, id: &[u8], value: Option<&[u8]>) {
-        let record =
-            crate::kafka::LogRecord { offset, key: Some(id), value, headers: Headers::default() };
+        let record = crate::kafka::LogRecord { offset, key: Some(id), value, headers: Headers::default() };
         let now_ms = self.clock.monotonic_ms();
         self.applier.apply(&record, &mut self.shard, &self.counters, now_ms);
     }

@@ -1,9 +1,7 @@
 //! The newest record of an ID is what counts: cancelled and replaced schedules do not fire.
 
-use std::time::Duration;
-
-use crate::stage::{Stage, await_log, await_metric};
-use crate::support::client::{NewRecord, Seen, unique};
+use crate::stage::{Stage, await_metric};
+use crate::support::client::{NewRecord, Seen};
 use crate::support::now_ms;
 
 /// Long enough for what follows a write to happen before the schedule is due, on a busy machine too.
@@ -134,56 +132,4 @@ fn whose_tombstone_it_is_shows_by_its_header_in_any_case() {
         await_metric(&kms, "event_subscriber_total", &labels, count);
     }
     await_metric(&kms, "kms_schedules_cancelled_total", &[], 2.0);
-}
-
-/// The case in which every scheduler without transactions loses the update: it is on its way when the schedule is due.
-#[test]
-fn a_change_in_a_transaction_that_is_open_at_the_due_time_counts_if_it_is_committed() {
-    let stage = Stage::json(1);
-    // It says so after half of this.
-    let kms = crate::support::kms::Kms::start_ready(&stage.settings().env("KMS_TRANSACTION__TIMEOUT", "2s"));
-    let due_ms = now_ms() + SOON_MS;
-    for id in ["cancelled", "replaced", "untouched"] {
-        stage.put(id, &stage.plan(id).due_ms(due_ms));
-    }
-    let later = stage.plan("replaced").due_ms(due_ms + 500);
-    let foreign = stage.client.foreign(&unique("foreign"), Duration::from_mins(1));
-    foreign.begin();
-    let places = foreign
-        .produce(&[
-            NewRecord::to(&stage.topic().name).partition(0).key("cancelled"),
-            stage.record(stage.topic(), "replaced", &later).partition(0),
-        ])
-        .unwrap();
-    await_log(&kms, &["open transaction", &stage.topic().name, "partition=0"]);
-    assert!(now_ms() >= due_ms);
-    assert_eq!(stage.messages(), [], "nobody can know yet what to fire");
-    foreign.commit().unwrap();
-    stage.note(&places[1], "replaced", &later);
-
-    stage.await_messages(2);
-    let verdict = stage.finish();
-    verdict.assert_clean();
-    assert_eq!(verdict.right, 3);
-}
-
-#[test]
-fn a_change_in_a_transaction_that_is_open_at_the_due_time_is_forgotten_if_it_is_aborted() {
-    let stage = Stage::avro(1);
-    let kms = crate::support::kms::Kms::start_ready(&stage.settings().env("KMS_TRANSACTION__TIMEOUT", "2s"));
-    let due_ms = now_ms() + SOON_MS;
-    for id in ["cancelled", "replaced"] {
-        stage.put(id, &stage.plan(id).due_ms(due_ms));
-    }
-    let foreign = stage.client.foreign(&unique("foreign"), Duration::from_mins(1));
-    foreign.begin();
-    let cancel = NewRecord::to(&stage.topic().name).partition(0).key("cancelled");
-    let replacement = stage.plan("replaced").due_ms(due_ms);
-    foreign.produce(&[cancel, stage.record(stage.topic(), "replaced", &replacement).partition(0)]).unwrap();
-    await_log(&kms, &["open transaction", &stage.topic().name, "partition=0"]);
-    foreign.abort().unwrap();
-    stage.await_messages(2);
-    let verdict = stage.finish();
-    verdict.assert_clean();
-    assert_eq!(verdict.right, 3);
 }
