@@ -24,7 +24,7 @@ fn a_topic_made_anew_is_loaded_anew_and_nothing_of_the_old_one_fires() {
     scene.client.produce(&schedules("again", 2, old_due_ms).chain(schedules("new", 1, old_due_ms)).collect::<Vec<_>>());
 
     kms.await_line("loading anew", PATIENCE);
-    println!("LOG {:#?}", kms.log_lines());
+    
     scene.await_settled(i64::MAX);
     scene.pass_sentinels();
     for n in 0..KEYS {
@@ -58,7 +58,7 @@ fn records_deleted_before_they_were_read_do_not_count() {
     kms.sigcont();
 
     kms.await_line("loading anew", PATIENCE);
-    println!("LOG {:#?}", kms.log_lines());
+    
     scene.await_settled(i64::MAX);
     scene.pass_sentinels();
     for n in 0..KEYS {
