@@ -1,5 +1,6 @@
 //! The machine's clocks.
 
+use std::sync::OnceLock;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use super::Clock;
@@ -12,10 +13,12 @@ pub struct SystemClock {
 
 #[allow(clippy::disallowed_methods, reason = "the one place that reads the machine's clocks")]
 impl SystemClock {
-    /// A clock whose monotonic reading starts at zero now.
+    /// A clock whose monotonic reading counts from the first such clock of this process: a time taken from one of them
+    /// (the deadline of a command) means the same to every other.
     #[must_use]
     pub fn new() -> Self {
-        Self { started: Instant::now() }
+        static STARTED: OnceLock<Instant> = OnceLock::new();
+        Self { started: *STARTED.get_or_init(Instant::now) }
     }
 }
 
@@ -34,7 +37,7 @@ impl Clock for SystemClock {
         }
     }
 
-    fn monotonic_ms(&self) -> u64 {
-        self.started.elapsed().as_millis() as u64
+    fn monotonic_us(&self) -> u64 {
+        self.started.elapsed().as_micros() as u64
     }
 }

@@ -3,7 +3,10 @@
 //!
 //! Why not the `rdkafka` crate's own types: its producer flushes in steps of 100 ms and hides the offsets of delivery
 //! reports, its partition queues allocate per record and cannot be woken, and it has no `DescribeTopics`.
-#![allow(unsafe_code, reason = "the crate's only door to librdkafka's C API; every block says why it is sound")]
+#![allow(
+    unsafe_code,
+    reason = "the crate's only door to librdkafka's C API; every block says why it is sound"
+)]
 
 mod producer;
 mod queue;

@@ -4,4 +4,13 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod commands;
+mod crashes;
 mod harness;
+mod outages;
+mod races;
+mod rebalances;
+mod scene;
+mod topics;
+mod transactions;
+mod zombies;

@@ -21,6 +21,7 @@ pub(in crate::kafka) struct NativeQueue {
     queue: Arc<QueueHandle>,
     scratch: HeadersBuf,
     eof_offset: i64,
+    started: bool,
 }
 
 /// Wakes a thread that waits in [`NativeQueue::read`].
@@ -78,7 +79,7 @@ impl NativeQueue {
         // the application decided so when it starts fetching.
         unsafe { sys::rd_kafka_queue_forward(queue.as_ptr(), std::ptr::null_mut()) };
         let queue = Arc::new(QueueHandle { queue, _consumer: consumer });
-        Some(Self { queue, scratch: HeadersBuf::new(), eof_offset: -1 })
+        Some(Self { queue, scratch: HeadersBuf::new(), eof_offset: -1, started: false })
     }
 
     pub(in crate::kafka) fn waker(&self) -> QueueWaker {
@@ -126,13 +127,10 @@ impl NativeQueue {
 
     /// # Safety
     /// `message` is a message of librdkafka that is not yet destroyed.
-    unsafe fn hand_over(
-        &mut self,
-        message: &sys::rd_kafka_message_t,
-        sink: &mut dyn FnMut(QueueItem<'_>),
-    ) {
+    unsafe fn hand_over(&mut self, message: &sys::rd_kafka_message_t, sink: &mut dyn FnMut(QueueItem<'_>)) {
         match message.err {
             RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR => {
+                self.started = true;
                 self.scratch.clear();
                 // SAFETY: pointer and length of key and value describe memory that lives as long as the message.
                 let (key, value) = unsafe {
@@ -143,6 +141,7 @@ impl NativeQueue {
                 sink(QueueItem::Record { offset: message.offset, key, value, headers });
             }
             RDKafkaRespErr::RD_KAFKA_RESP_ERR__PARTITION_EOF => {
+                self.started = true;
                 self.eof_offset = self.eof_offset.max(message.offset);
                 sink(QueueItem::End { offset: message.offset });
             }
@@ -158,6 +157,13 @@ impl NativeQueue {
     /// The highest end of the log that was reported; −1 before the first.
     pub(in crate::kafka) fn eof_offset(&self) -> i64 {
         self.eof_offset
+    }
+
+    /// Whether anything of this assignment has arrived. Before, librdkafka may still know the position of an earlier
+    /// assignment of the same partition: it forgets that when the earlier fetching has stopped, which is before the
+    /// new one starts, but not at once.
+    pub(in crate::kafka) fn has_started(&self) -> bool {
+        self.started
     }
 }
 

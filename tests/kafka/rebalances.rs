@@ -1,0 +1,70 @@
+//! Instances that come and go while schedules fall due.
+
+use crate::scene::{Scene, alone};
+use crate::support::kms::Kms;
+use crate::support::{PATIENCE, poll_until};
+
+const PARTITIONS: i32 = 8;
+
+#[test]
+fn instances_share_the_partitions_and_hand_them_over() {
+    let _turn = alone();
+    let scene = Scene::new("rebalance", PARTITIONS);
+    let settings = scene.settings();
+    let mut first = Kms::start_ready(&settings);
+    let traffic = scene.traffic();
+    scene.await_arrivals(100);
+
+    let mut second = Kms::start(&settings);
+    await_shares(&[&first, &second], PARTITIONS);
+    let mut third = Kms::start(&settings);
+    await_shares(&[&first, &second, &third], PARTITIONS);
+    await_all_firing(&[&first, &second, &third]);
+
+    assert_eq!(first.sigterm_and_wait().code(), Some(0));
+    await_shares(&[&second, &third], PARTITIONS);
+    let mut fourth = Kms::start(&settings);
+    await_shares(&[&second, &third, &fourth], PARTITIONS);
+    second.kill9();
+    await_shares(&[&third, &fourth], PARTITIONS);
+    await_all_firing(&[&third, &fourth]);
+    assert_eq!(third.sigterm_and_wait().code(), Some(0));
+    await_shares(&[&fourth], PARTITIONS);
+    await_all_firing(&[&fourth]);
+
+    traffic.stop();
+    assert_eq!(fourth.sigterm_and_wait().code(), Some(0));
+    scene.assert_everything_fired_once(&settings);
+}
+
+/// Waits until each of `instances` has some of the `total` partitions, all of them live.
+#[track_caller]
+pub(crate) fn await_shares(instances: &[&Kms], total: i32) {
+    let mut shares = Vec::new();
+    let shared = poll_until(PATIENCE, || {
+        shares = instances.iter().map(|kms| live_partitions(kms)).collect();
+        (shares.iter().all(|live| *live > 0) && shares.iter().sum::<i32>() == total).then_some(())
+    });
+    assert!(shared.is_some(), "{total} partitions were not shared in {PATIENCE:?}: {shares:?}");
+}
+
+/// How many partitions an instance delivers for; 0 while it is not ready.
+pub(crate) fn live_partitions(kms: &Kms) -> i32 {
+    if !kms.is_ready() {
+        return 0;
+    }
+    kms.metric("kms_partition_phase", &[("phase", "live")]).unwrap_or_default() as i32
+}
+
+/// Waits until each of `instances` has delivered something since now.
+#[track_caller]
+fn await_all_firing(instances: &[&Kms]) {
+    for kms in instances {
+        let fired = || kms.metric("kms_schedules_fired_total", &[]).unwrap_or_default();
+        let before = fired();
+        assert!(
+            poll_until(PATIENCE, || (fired() > before).then_some(())).is_some(),
+            "an instance with partitions delivers nothing"
+        );
+    }
+}
