@@ -4,7 +4,7 @@ use std::io::IsTerminal;
 
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
-use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::layer::{Layered, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry, fmt};
 
@@ -14,7 +14,10 @@ use crate::config::{Level, LogFormat, Logging};
 ///
 /// A second call changes nothing.
 pub fn start_log(logging: &Logging) {
-    let lines: Box<dyn Layer<Registry> + Send + Sync> = match logging.format {
+    // The filter is a layer for the whole subscriber, not one of the lines' own: with one of its own, a line of a
+    // library that is refused takes our next line on the same thread with it.
+    let registry = tracing_subscriber::registry().with(filter(logging));
+    let lines: Box<dyn Layer<Layered<Targets, Registry>> + Send + Sync> = match logging.format {
         LogFormat::Json => fmt::layer().json().flatten_event(true).with_writer(std::io::stderr).boxed(),
         LogFormat::Auto | LogFormat::Text => {
             let colours = std::io::stderr().is_terminal();
@@ -22,7 +25,7 @@ pub fn start_log(logging: &Logging) {
         }
     };
     // Fails only when a log was started before.
-    let _ = tracing_subscriber::registry().with(lines.with_filter(filter(logging))).try_init();
+    let _ = registry.with(lines).try_init();
 }
 
 fn filter(logging: &Logging) -> Targets {
