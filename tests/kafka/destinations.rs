@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use crate::stage::{Stage, await_log, await_metric};
+use crate::stage::{Stage, await_log, await_metric, in_both_deliveries};
 use crate::support::client::unique;
 use crate::support::kms::{Kms, Settings};
 use crate::support::{PATIENCE, poll_until};
@@ -107,7 +107,7 @@ fn a_destination_that_is_deleted_holds_up_nobody() {
 
 #[test]
 fn a_message_that_is_too_large_for_its_destination_holds_up_nobody() {
-    for delivery in ["exactly-once", "at-least-once"] {
+    in_both_deliveries(|delivery| {
         let stage = Stage::json(1);
         let tiny = unique("tiny");
         let configs = [("message.timestamp.type", "LogAppendTime"), ("max.message.bytes", "1000")];
@@ -134,14 +134,14 @@ fn a_message_that_is_too_large_for_its_destination_holds_up_nobody() {
             stage.cancel(format!("large-{number}"));
         }
         stage.finish().assert_clean();
-    }
+    });
 }
 
 /// Each fits, but not the batch in which a producer would send them.
 #[test]
 fn many_small_messages_reach_a_destination_that_takes_only_small_batches() {
     const SCHEDULES: usize = 300;
-    for delivery in ["exactly-once", "at-least-once"] {
+    in_both_deliveries(|delivery| {
         let stage = Stage::json(1);
         let tiny = unique("tiny");
         let configs = [("message.timestamp.type", "LogAppendTime"), ("max.message.bytes", "400")];
@@ -166,5 +166,5 @@ fn many_small_messages_reach_a_destination_that_takes_only_small_batches() {
         let verdict = stage.finish();
         verdict.assert_clean();
         assert_eq!(verdict.right, SCHEDULES + 1);
-    }
+    });
 }
