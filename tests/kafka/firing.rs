@@ -112,16 +112,16 @@ fn a_tombstone_follows_and_names_what_was_fired() {
     let id = [0xff, 0x00, b'k', 0xfe];
     // Something in front of it, so that offsets and partitions cannot be right by being zero.
     for number in 0..3 {
-        stage.put_on(stage.topic(), 2, format!("before-{number}"), &stage.plan("before").due_much_later());
+        stage.put_on(stage.topic(), 1, format!("before-{number}"), &stage.plan("before").due_much_later());
     }
-    let place = stage.put_on(stage.topic(), 2, id, &stage.plan("message key"));
+    let place = stage.put_on(stage.topic(), 1, id, &stage.plan("message key"));
     stage.await_messages(1);
 
     let records = stage.records_of(stage.topic(), id);
     let [schedule, tombstone] = &records[..] else { panic!("a schedule and its tombstone: {records:#?}") };
-    assert_eq!((schedule.place(), tombstone.partition), (place.clone(), 2));
+    assert_eq!((schedule.place(), tombstone.partition), (place.clone(), 1));
     assert_eq!((tombstone.key.as_deref(), tombstone.value.as_deref()), (Some(&id[..]), None));
-    let fired = format!("{}:2:{}", topic_id(&place), place.offset);
+    let fired = format!("{}:1:{}", topic_id(&place), place.offset);
     let headers = [("schedule:expired", "true"), ("kms-fired", fired.as_str())];
     let headers = headers.map(|(name, value)| (name.to_owned(), Some(value.as_bytes().to_vec())));
     assert_eq!(tombstone.headers, headers);
