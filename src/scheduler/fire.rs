@@ -16,7 +16,7 @@ use crate::schedule::{Headers, HeadersBuf};
 
 use super::record::Applier;
 use super::runner::{ADVANCE_BUDGET, Interrupted, Runner, SLICE, Written};
-use super::status::{SetAsideReason, TransactionOutcome};
+use super::status::{self, SetAsideReason, TransactionOutcome};
 use super::throttle::Throttle;
 
 /// What a record of the log costs beside its key: lengths, deltas and the two headers of a tombstone.
@@ -128,6 +128,7 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
                 return Ok(());
             }
             self.blocked_until = None;
+            self.status.set_phase(status::Phase::Live);
         }
         let now_ms = self.clock.now_ms();
         if self.next_fire_ms().is_none_or(|fire_ms| fire_ms > now_ms) {
@@ -323,6 +324,7 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
                     partition = self.partition,
                     "{reason}; nothing fires before it ends"
                 );
+                self.status.set_phase(status::Phase::Waiting);
                 self.status.set_reason(reason);
                 self.abort_cleanly()?;
                 self.blocked_until = Some(base);
