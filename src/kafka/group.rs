@@ -4,6 +4,7 @@
 //! between would land on the main queue. Revoke: whoever holds a partition has let go of its queue and producer
 //! *before* it is unassigned, which is what lets the next owner have it.
 
+use std::cell::RefCell;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
@@ -15,6 +16,8 @@ use rdkafka::message::Message as _;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use rdkafka::types::RDKafkaRespErr;
 
+use super::Clock;
+use super::clock::SystemClock;
 use super::log::PartitionLog;
 use super::observer::{Observer, log_client_line};
 
@@ -37,6 +40,10 @@ pub trait Members: Send + Sized + 'static {
 /// A member of the consumer group. Poll it from one thread.
 pub struct Group<H: Members> {
     consumer: Arc<BaseConsumer<GroupContext<H>>>,
+    brokers: String,
+    clock: SystemClock,
+    /// What was complained of last, and when (monotonic milliseconds).
+    complaint: RefCell<Option<(String, u64)>>,
 }
 
 /// What librdkafka calls back; an implementation detail of [`GroupLog`].
@@ -48,6 +55,7 @@ pub struct GroupContext<H: Members> {
 
 /// How long one poll waits; events end it sooner.
 const POLL: Duration = Duration::from_millis(100);
+const COMPLAIN_AGAIN_AFTER_MS: u64 = 30_000;
 /// Polls until a revocation has been acknowledged, at most.
 const LEAVE_POLLS: u32 = 50;
 
@@ -63,7 +71,8 @@ impl<H: Members> Group<H> {
         let consumer: Arc<BaseConsumer<GroupContext<H>>> = Arc::new(config.create_with_context(context)?);
         consumer.context().consumer.get_or_init(|| Arc::downgrade(&consumer));
         consumer.subscribe(topics)?;
-        Ok(Self { consumer })
+        let brokers = config.get("bootstrap.servers").unwrap_or_default().to_owned();
+        Ok(Self { consumer, brokers, clock: SystemClock::new(), complaint: RefCell::default() })
     }
 
     /// Serves the group for a moment. A partition whose record came past its own log is returned: what was read of it
@@ -75,9 +84,23 @@ impl<H: Members> Group<H> {
             Err(KafkaError::MessageConsumption(
                 code @ (RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic),
             )) => tracing::debug!("a schedule topic does not exist yet: {code}"),
-            Err(error) => tracing::warn!("consumer group: {error}"),
+            Err(error) => self.complain(&error),
         }
         None
+    }
+
+    /// Brokers that are down report so again and again: the same complaint is a line once in a while.
+    fn complain(&self, error: &KafkaError) {
+        let text = error.to_string();
+        let mut last = self.complaint.borrow_mut();
+        let now_ms = self.clock.monotonic_ms();
+        if last
+            .as_ref()
+            .is_none_or(|(said, at_ms)| *said != text || now_ms >= at_ms + COMPLAIN_AGAIN_AFTER_MS)
+        {
+            tracing::warn!(brokers = self.brokers, "consumer group: {text}");
+            *last = Some((text, now_ms));
+        }
     }
 
     /// Reads owned partitions again from the beginning; whoever held their logs has let go of them.
