@@ -5,7 +5,7 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::disallowed_methods, reason = "a program that measures")]
 
 #[path = "../tests/support/mod.rs"]
-#[allow(dead_code, reason = "shared with the tests, which use more of it")]
+#[allow(unused_imports, reason = "its own tests are not run here")]
 mod support;
 
 use std::time::{Duration, Instant};
@@ -41,7 +41,7 @@ fn burst(client: &Client, broker: &str) {
         client.produce(&records);
         assert!(now_ms() < due_ms, "the schedules were written too late");
         let reader = client.reader(&[&destination]);
-        let seen = reader.collect(Duration::from_secs(60), |seen| seen.len() >= COUNT);
+        let seen = reader.collect(Duration::from_mins(1), |seen| seen.len() >= COUNT);
         assert_eq!(seen.len(), COUNT);
         kms.sigterm_and_wait();
         (seen.iter().map(|seen| seen.arrived_ms).max().unwrap() - due_ms) as f64 / 1_000.0
@@ -57,7 +57,8 @@ fn load(client: &Client, broker: &str) {
         let due_ms = now_ms() + 86_400_000;
         for chunk in 0..10 {
             let ids = chunk * COUNT / 10..(chunk + 1) * COUNT / 10;
-            let records: Vec<_> = ids.map(|i| schedule(&schedules, i, due_ms + i as i64, &destination)).collect();
+            let records: Vec<_> =
+                ids.map(|i| schedule(&schedules, i, due_ms + i as i64, &destination)).collect();
             client.produce(&records);
         }
         let seconds = runs(|| {
@@ -95,7 +96,7 @@ fn spread_out(client: &Client, broker: &str, name: &str, count: usize, every_ms:
             .collect();
         client.produce(&records);
         let reader = client.reader(&[&destination]);
-        let seen = reader.collect(Duration::from_secs(60), |seen| seen.len() >= count);
+        let seen = reader.collect(Duration::from_mins(1), |seen| seen.len() >= count);
         assert_eq!(seen.len(), count);
         kms.sigterm_and_wait();
         let mut late_ms: Vec<f64> = seen

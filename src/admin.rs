@@ -83,7 +83,7 @@ async fn metrics(State(observed): State<Observed>) -> Response {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
     use super::*;
     use std::io::{Read, Write};
     use std::net::TcpStream;

@@ -154,9 +154,6 @@ pub struct Topics {
     pub partitions: i32,
     /// Copies of each of its partitions; −1 is the broker's default.
     pub replication_factor: i32,
-    /// How long the start waits for missing topics and for a broker.
-    #[serde(with = "values::duration")]
-    pub wait: Duration,
 }
 
 impl Topics {

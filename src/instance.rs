@@ -13,11 +13,11 @@ use crate::kafka::topics::{Severity, TopicAdmin};
 use crate::schedule::DueTime;
 use crate::telemetry::Metrics;
 
+use crate::scheduler::dry_run;
 use crate::scheduler::settings::{ShardSettings, TombstoneRetention};
 use crate::scheduler::status::Status;
 use crate::scheduler::supervisor::{Blueprint, Supervisor};
 use crate::scheduler::watch::{Watch, Watched};
-use crate::scheduler::dry_run;
 
 /// What one run is to do besides its settings.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -67,14 +67,14 @@ pub fn run_until(
         status.counters(topic);
     }
     let listener = runtime.block_on(admin::bind(settings.metrics.listen))?;
-    let observed = admin::Observed {
+    let http = admin::Observed {
         metrics: Arc::new(Metrics::of(status)?),
         status: Arc::clone(status),
         stalled_after: settings.health.stalled_after,
     };
     runtime.spawn(async move {
         // Ends with the runtime: health answers until the last partition is given up.
-        if let Err(error) = admin::serve(listener, observed, std::future::pending()).await {
+        if let Err(error) = admin::serve(listener, http, std::future::pending()).await {
             tracing::error!("{error}");
         }
     });
@@ -93,7 +93,8 @@ pub fn run_until(
         let shard = ShardSettings::new(&settings, format, skip_before_ms, &retentions[topic]);
         (topic.to_owned(), Arc::new(shard))
     });
-    let observer = Observer::new(&client::reader(&settings, client::Isolation::ReadUncommitted)?, options.topic_ids)?;
+    let observer =
+        Observer::new(&client::reader(&settings, client::Isolation::ReadUncommitted)?, options.topic_ids)?;
     let blueprint = Blueprint {
         settings: shard_settings.collect(),
         producer: client::producer(&settings)?,

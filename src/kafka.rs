@@ -1,7 +1,7 @@
 //! Kafka behind three narrow traits: the [`Log`] a shard reads, the [`Transactions`] it writes, and the [`Clock`].
 //!
 //! The scheduler is generic over them, so the same shard code runs against librdkafka and against a simulated
-//! cluster. Everything unsafe lives in [`ffi`].
+//! cluster. Everything unsafe lives in `ffi`.
 
 pub mod client;
 pub mod clock;
@@ -25,8 +25,13 @@ pub trait Clock {
     /// The wall clock, milliseconds since the Unix epoch. May step either way.
     fn now_ms(&self) -> i64;
 
-    /// A clock that only goes forward, milliseconds since some fixed instant; for time-outs and back-off.
-    fn monotonic_ms(&self) -> u64;
+    /// A clock that only goes forward, microseconds since some fixed instant; for time-outs, back-off and durations.
+    fn monotonic_us(&self) -> u64;
+
+    /// The same in milliseconds.
+    fn monotonic_ms(&self) -> u64 {
+        self.monotonic_us() / 1_000
+    }
 }
 
 /// One partition of a schedule topic, read in order with read-committed isolation.
@@ -78,7 +83,9 @@ pub struct LogRecord<'a> {
 pub enum LogError {
     /// The position no longer exists: records were deleted, the log was truncated or the topic created anew. What was
     /// loaded before stands for a log that is gone.
-    #[error("the log no longer holds the position of this partition ({0}); it is loaded again from the beginning")]
+    #[error(
+        "the log no longer holds the position of this partition ({0}); it is loaded again from the beginning"
+    )]
     OutOfRange(String),
     /// Try again.
     #[error("{0}")]
@@ -180,7 +187,9 @@ pub enum SendError {
     #[error("not authorised to write to the destination; grant the scheduler WRITE on it")]
     NotAuthorized,
     /// The message, or the batch it was sent in, is larger than client or broker allow.
-    #[error("the message is larger than allowed; raise max.message.bytes of the destination (and message.max.bytes)")]
+    #[error(
+        "the message is larger than allowed; raise max.message.bytes of the destination (and message.max.bytes)"
+    )]
     TooLarge,
     /// Kafka has no topic of such a name.
     #[error("the destination is not a legal topic name (1 to 249 of a-z A-Z 0-9 . _ -)")]

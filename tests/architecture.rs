@@ -33,7 +33,11 @@ const ROOMS: &[Room] = &[
     },
     Room { name: "config", rooms: &["schedule"], crates: AllBut(RDKAFKA) },
     // Observes what the shards publish (`scheduler::status`).
-    Room { name: "telemetry", rooms: &["config", "schedule", "scheduler", "version"], crates: AllBut(RDKAFKA) },
+    Room {
+        name: "telemetry",
+        rooms: &["config", "schedule", "scheduler", "version"],
+        crates: AllBut(RDKAFKA),
+    },
     Room { name: "kafka", rooms: &["config", "schedule"], crates: AllBut(&[]) },
     Room {
         name: "scheduler",
@@ -55,7 +59,17 @@ const ROOMS: &[Room] = &[
     // Short-lived clients of commands are plain uses of the `rdkafka` crate.
     Room {
         name: "cli",
-        rooms: &["admin", "codec", "config", "instance", "kafka", "schedule", "scheduler", "telemetry", "version"],
+        rooms: &[
+            "admin",
+            "codec",
+            "config",
+            "instance",
+            "kafka",
+            "schedule",
+            "scheduler",
+            "telemetry",
+            "version",
+        ],
         crates: AllBut(&[]),
     },
     Room { name: "version", rooms: &[], crates: AllBut(&[]) },

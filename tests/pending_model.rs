@@ -647,6 +647,7 @@ fn a_large_set_loses_and_invents_nothing() {
 fn a_set_may_be_sent_to_another_thread() {
     let mut set = PendingSet::new(3);
     apply(&mut set, b"id", 0, 1);
+    #[allow(clippy::disallowed_methods, reason = "shows that a set may be dropped elsewhere")]
     std::thread::spawn(move || drop(set)).join().expect("dropped");
 }
 

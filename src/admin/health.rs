@@ -92,7 +92,7 @@ impl NotLive {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
     use super::super::router;
     use super::*;
     use crate::scheduler::status::Status;

@@ -49,9 +49,11 @@ pub(super) struct DemoArgs {
 }
 
 /// Runs the demo until Ctrl-C, or for `--seconds`.
+#[allow(clippy::disallowed_methods, reason = "the demo's own thread, which it joins")]
 pub(super) fn execute(args: &DemoArgs) -> anyhow::Result<ExitCode> {
     let topics = [AVRO_TOPIC, JSON_TOPIC, DESTINATIONS[0], DESTINATIONS[1]].map(|topic| (topic, PARTITIONS));
-    let cluster = EmbeddedCluster::start(&topics).map_err(|e| anyhow::anyhow!("cannot start the embedded cluster: {e}"))?;
+    let cluster = EmbeddedCluster::start(&topics)
+        .map_err(|e| anyhow::anyhow!("cannot start the embedded cluster: {e}"))?;
     let brokers = cluster.bootstrap_servers();
     let settings = settings(&brokers, &args.metrics)?;
     telemetry::start_log(&settings.logging);
@@ -158,6 +160,7 @@ impl Show {
         Ok(Self { producer, consumer, clock: SystemClock::new(), terminal: std::io::stdout().is_terminal() })
     }
 
+    #[allow(clippy::disallowed_methods, reason = "paces samples and view, no schedule")]
     fn run(self, status: &Status, stop: &AtomicBool, seconds: Option<u64>) -> anyhow::Result<()> {
         self.first_samples()?;
         let started = Instant::now();
@@ -193,7 +196,14 @@ impl Show {
             ("reminder-1", Json, 7_000, "reminders", Some("call back"), "due in 7 s"),
             ("delete-1", Json, 8_000, "orders", None, "due in 8 s, with a null value (a delete downstream)"),
             ("order-2", Avro, 9_000, "orders", Some("first version"), "due in 9 s"),
-            ("order-2", Avro, 10_000, "orders", Some("second version"), "the same ID again: replaces it, due in 10 s"),
+            (
+                "order-2",
+                Avro,
+                10_000,
+                "orders",
+                Some("second version"),
+                "the same ID again: replaces it, due in 10 s",
+            ),
             ("order-3", Avro, 9_000, "orders", Some("never seen"), "due in 9 s"),
             ("far-1", Json, 86_400_000, "reminders", Some("tomorrow"), "due in a day: stays pending"),
         ];
@@ -211,7 +221,14 @@ impl Show {
         let value = format!("tick {number}");
         let delay_ms = 3_000 + i64::from(number % 3) * 1_500;
         let note = format!("due in {} s", delay_ms as f64 / 1_000.0);
-        self.write(&Sample { id: &id, format, delay_ms, topic: "reminders", value: Some(&value), note: &note })?;
+        self.write(&Sample {
+            id: &id,
+            format,
+            delay_ms,
+            topic: "reminders",
+            value: Some(&value),
+            note: &note,
+        })?;
         self.producer.flush(Duration::from_secs(5))?;
         Ok(())
     }
@@ -253,9 +270,9 @@ impl Show {
         let due_ms: Option<i64> = headers.get("kms-due").and_then(|due| due.parse().ok());
         // When the message was written, not when this view got to see it.
         let written_ms = message.timestamp().to_millis();
-        let lateness = due_ms.zip(written_ms).map_or_else(String::new, |(due, written)| {
-            format!(", {} ms after its time", written - due)
-        });
+        let lateness = due_ms
+            .zip(written_ms)
+            .map_or_else(String::new, |(due, written)| format!(", {} ms after its time", written - due));
         let value = message.payload().map_or("null".into(), String::from_utf8_lossy);
         self.line(&format!("FIRED      {id:<12} to {}: {value}{lateness}", message.topic()));
     }

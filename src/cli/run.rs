@@ -6,8 +6,8 @@ use clap::Args;
 
 use super::{SettingsArgs, print, text};
 use crate::config::{Loaded, Notice};
-use crate::schedule::DueTime;
 use crate::instance::{self, RunOptions};
+use crate::schedule::DueTime;
 use crate::telemetry;
 
 /// Run the scheduler (the default)

@@ -1,12 +1,14 @@
 //! What people write on a command line, and how bytes are shown to them.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use jiff::Timestamp;
 
+use crate::kafka::Clock;
+use crate::kafka::clock::SystemClock;
 use crate::schedule::DueTime;
 
 /// Standard base64; padding is written, and optional when reading.
@@ -46,9 +48,8 @@ pub(super) fn to_base64(bytes: &[u8]) -> String {
 
 /// The moment `wait` from now; `None` beyond what a schedule can say.
 pub(super) fn from_now(wait: Duration) -> Option<DueTime> {
-    let now_ms =
-        i64::try_from(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).ok()?.as_millis()).ok()?;
-    Some(DueTime::from_epoch_ms(now_ms.checked_add(i64::try_from(wait.as_millis()).ok()?)?))
+    let wait_ms = i64::try_from(wait.as_millis()).ok()?;
+    SystemClock::new().now_ms().checked_add(wait_ms).map(DueTime::from_epoch_ms)
 }
 
 /// RFC 3339 in UTC, or plain milliseconds for moments outside the calendar.

@@ -446,7 +446,7 @@ mod tests {
         wheel.file(&mut nodes, 1);
         wheel.remove(&mut nodes, 0);
         wheel.check_invariants(&nodes);
-        assert_eq!(advance(&mut wheel, &mut nodes, 2 * block), vec![]);
+        assert_eq!(advance(&mut wheel, &mut nodes, 2 * block), Vec::<u32>::new());
         assert_eq!(advance(&mut wheel, &mut nodes, 2 * block + 1), vec![1]);
     }
 

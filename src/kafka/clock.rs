@@ -37,7 +37,7 @@ impl Clock for SystemClock {
         }
     }
 
-    fn monotonic_ms(&self) -> u64 {
-        self.started.elapsed().as_millis() as u64
+    fn monotonic_us(&self) -> u64 {
+        self.started.elapsed().as_micros() as u64
     }
 }

@@ -1,9 +1,12 @@
-//! Everything unsafe about librdkafka: partition queues read in batches, a producer whose delivery reports are served
+//! Everything unsafe about librdkafka: partition queues read in place, a producer whose delivery reports are served
 //! on the caller's thread, topic IDs. The rest of the crate sees safe types only.
 //!
 //! Why not the `rdkafka` crate's own types: its producer flushes in steps of 100 ms and hides the offsets of delivery
 //! reports, its partition queues allocate per record and cannot be woken, and it has no `DescribeTopics`.
-#![allow(unsafe_code, reason = "the crate's only door to librdkafka's C API; every block says why it is sound")]
+#![allow(
+    unsafe_code,
+    reason = "the crate's only door to librdkafka's C API; every block says why it is sound"
+)]
 
 mod producer;
 mod queue;

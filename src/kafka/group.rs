@@ -121,9 +121,11 @@ impl<H: Members> GroupContext<H> {
             if let Err(error) = list.set_partition_offset(&topic, partition, Offset::Beginning) {
                 tracing::error!(topic, partition, "{error}");
             }
-            match PartitionLog::split(Arc::clone(consumer), Arc::clone(&self.observer), &topic, partition) {
-                Some(log) => logs.push(((topic, partition), log)),
-                None => tracing::error!(topic, partition, "librdkafka does not know the partition"),
+            let observer = Arc::clone(&self.observer);
+            if let Some(log) = PartitionLog::split(Arc::clone(consumer), observer, &topic, partition) {
+                logs.push(((topic, partition), log));
+            } else {
+                tracing::error!(topic, partition, "librdkafka does not know the partition");
             }
         }
         if let Err(error) = consumer.incremental_assign(list) {

@@ -78,9 +78,8 @@ impl PartitionLog<QuietContext> {
         let consumer: BaseConsumer<QuietContext> =
             config.clone().set("group.id", "kms-reader").create_with_context(QuietContext)?;
         let consumer = Arc::new(consumer);
-        let log = Self::split(Arc::clone(&consumer), observer, topic, partition).ok_or_else(|| {
-            KafkaError::ClientCreation(format!("`{topic}` is no legal topic name"))
-        })?;
+        let log = Self::split(Arc::clone(&consumer), observer, topic, partition)
+            .ok_or_else(|| KafkaError::ClientCreation(format!("`{topic}` is no legal topic name")))?;
         let mut assignment = TopicPartitionList::new();
         assignment.add_partition_offset(topic, partition, Offset::Beginning)?;
         consumer.assign(&assignment)?;
@@ -109,13 +108,12 @@ impl<C: ConsumerContext + 'static> Log for PartitionLog<C> {
     }
 
     fn position(&mut self) -> i64 {
-        let eof = self.queue.eof_offset();
-        let known = self.after_record.max(eof);
-        match ffi::position(&self.consumer, &self.topic_c, self.partition) {
-            // Exactly one past an end-of-partition event may be librdkafka's miscount; anything beyond was read.
-            Some(native) if native != eof + 1 => known.max(native),
-            _ => known,
+        let known = self.after_record.max(self.queue.eof_offset());
+        if !self.queue.has_started() {
+            return known;
         }
+        let native = ffi::position(&self.consumer, &self.topic_c, self.partition);
+        native.map_or(known, |native| known.max(native))
     }
 
     fn end_offset(&mut self, wait: Duration) -> Result<i64, LogError> {

@@ -46,9 +46,9 @@ impl Observer {
 
     /// The partition's first offset and its high watermark.
     pub fn watermarks(&self, topic: &str, partition: i32, wait: Duration) -> Result<(i64, i64), LogError> {
-        self.client
-            .fetch_watermarks(topic, partition, wait)
-            .map_err(|error| LogError::Retriable(format!("cannot ask for the end of {topic}-{partition}: {error}")))
+        self.client.fetch_watermarks(topic, partition, wait).map_err(|error| {
+            LogError::Retriable(format!("cannot ask for the end of {topic}-{partition}: {error}"))
+        })
     }
 
     /// The topic's ID; empty where the cluster has none.
@@ -66,8 +66,10 @@ impl Observer {
 
     /// The number of partitions of a topic; `None` when it does not exist.
     pub fn partition_count(&self, topic: &str, wait: Duration) -> Result<Option<usize>, LogError> {
-        let failed = |reason: String| LogError::Retriable(format!("cannot ask about topic {topic}: {reason}"));
-        let metadata = self.client.fetch_metadata(Some(topic), wait).map_err(|error| failed(error.to_string()))?;
+        let failed =
+            |reason: String| LogError::Retriable(format!("cannot ask about topic {topic}: {reason}"));
+        let metadata =
+            self.client.fetch_metadata(Some(topic), wait).map_err(|error| failed(error.to_string()))?;
         let Some(found) = metadata.topics().iter().find(|t| t.name() == topic) else { return Ok(None) };
         match found.error().map(ErrorCode::from) {
             None => Ok(Some(found.partitions().len())),

@@ -16,7 +16,7 @@ use crate::schedule::Headers;
 const COMMIT_SUSPECT_AFTER: Duration = Duration::from_millis(800);
 
 /// How long a question about a new destination may hold the shard up.
-const DESTINATION_WAIT: Duration = Duration::from_millis(1000);
+const DESTINATION_WAIT: Duration = Duration::from_secs(1);
 
 const LEADER_ATTEMPTS: u32 = 10;
 const LEADER_WAIT: Duration = Duration::from_millis(50);
@@ -61,7 +61,13 @@ struct Live {
 impl ShardProducer {
     /// A producer for the shard of a partition.
     #[must_use]
-    pub fn new(config: ClientConfig, topic: &str, partition: i32, transactional_id: String, mode: Mode) -> Self {
+    pub fn new(
+        config: ClientConfig,
+        topic: &str,
+        partition: i32,
+        transactional_id: String,
+        mode: Mode,
+    ) -> Self {
         Self { config, topic: topic.to_owned(), partition, transactional_id, mode, fencer: None, live: None }
     }
 
@@ -186,7 +192,14 @@ impl Transactions for ShardProducer {
         let live = self.live().map_err(|error| SendError::Other(error.to_string()))?;
         live.know_destination(message.topic)?;
         live.producer
-            .produce(&live.destinations[message.topic], -1, message.key, message.value, [message.headers, message.extra_headers], tag)
+            .produce(
+                &live.destinations[message.topic],
+                -1,
+                message.key,
+                message.value,
+                [message.headers, message.extra_headers],
+                tag,
+            )
             .map_err(send_error)
     }
 
@@ -263,7 +276,11 @@ impl Live {
         if flushed {
             return Ok(());
         }
-        Err(TransactionError { kind: Kind::Retriable, call, reason: "the broker has not answered yet".to_owned() })
+        Err(TransactionError {
+            kind: Kind::Retriable,
+            call,
+            reason: "the broker has not answered yet".to_owned(),
+        })
     }
 
     fn serve_reports(&mut self) {
@@ -274,9 +291,8 @@ impl Live {
                         *slot = Some(offset);
                     }
                 }
-                Ok(_) => {}
                 // Given up by an abort, which has another reason.
-                Err(ErrorCode::PurgeQueue | ErrorCode::PurgeInflight) => {}
+                Ok(_) | Err(ErrorCode::PurgeQueue | ErrorCode::PurgeInflight) => {}
                 Err(code) if tag & OWN != 0 => self.own_failure = Some(Report::reason(code)),
                 Err(code) => self.failures.push((tag, send_error(code))),
             }

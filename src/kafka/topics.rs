@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures_executor::block_on;
-use rdkafka::admin::{AdminClient, AdminOptions, ConfigResource, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::admin::{
+    AdminClient, AdminOptions, ConfigResource, NewTopic, ResourceSpecifier, TopicReplication,
+};
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use serde::Serialize;
@@ -154,7 +156,10 @@ impl<C: ConsumerContext + Clone> TopicAdmin<C> {
     }
 
     /// How long each schedule topic of `settings` keeps tombstones (`delete.retention.ms`), for those that say so.
-    pub fn tombstone_retention(&self, settings: &Settings) -> Result<BTreeMap<String, Duration>, TopicsError> {
+    pub fn tombstone_retention(
+        &self,
+        settings: &Settings,
+    ) -> Result<BTreeMap<String, Duration>, TopicsError> {
         let topics = legal_topics(settings)?;
         let resources: Vec<_> = topics.iter().map(|topic| ResourceSpecifier::Topic(topic)).collect();
         let answers = block_on(self.admin.describe_configs(&resources, &self.options()))?;

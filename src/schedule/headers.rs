@@ -63,20 +63,19 @@ impl<'a> Headers<'a> {
 }
 
 fn take_header<'a>(rest: &mut &'a [u8]) -> Option<Header<'a>> {
-    let name = take_bytes(rest)??;
-    let value = take_bytes(rest)?;
-    Some(Header { name: std::str::from_utf8(name).ok()?, value })
+    let name_len = varint::read(rest)?;
+    let name = std::str::from_utf8(take_bytes(rest, name_len)?).ok()?;
+    let value = match varint::read(rest)? {
+        -1 => None,
+        len => Some(take_bytes(rest, len)?),
+    };
+    Some(Header { name, value })
 }
 
-/// `None`: malformed; `Some(None)`: null.
-fn take_bytes<'a>(rest: &mut &'a [u8]) -> Option<Option<&'a [u8]>> {
-    let len = varint::read(rest)?;
-    if len == -1 {
-        return Some(None);
-    }
+fn take_bytes<'a>(rest: &mut &'a [u8], len: i64) -> Option<&'a [u8]> {
     let (bytes, tail) = rest.split_at_checked(usize::try_from(len).ok()?)?;
     *rest = tail;
-    Some(Some(bytes))
+    Some(bytes)
 }
 
 /// Builds a packed run of headers; reused from record to record.

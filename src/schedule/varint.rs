@@ -15,7 +15,7 @@ pub fn write(out: &mut Vec<u8>, value: i64) {
     out.push(rest as u8);
 }
 
-/// Bytes that [`write`] appends for `value`.
+/// Bytes that [`write()`] appends for `value`.
 #[must_use]
 pub fn len(value: i64) -> usize {
     let zigzag = ((value << 1) ^ (value >> 63)) as u64;

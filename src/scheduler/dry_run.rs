@@ -47,7 +47,8 @@ const AGES: [(&str, i64); 5] = [
 
 /// Loads every schedule topic and writes to `out` what a run would find.
 pub fn dry_run(settings: &Settings, out: &mut impl Write) -> anyhow::Result<()> {
-    let observer = Observer::new(&client::reader(settings, client::Isolation::ReadUncommitted)?, TopicIds::Known)?;
+    let observer =
+        Observer::new(&client::reader(settings, client::Isolation::ReadUncommitted)?, TopicIds::Known)?;
     let reader = client::reader(settings, client::Isolation::ReadCommitted)?;
     writeln!(out, "Dry run: nothing is delivered, nothing written, no group joined.")?;
     for (topic, format) in settings.topics.iter() {

@@ -98,6 +98,28 @@ enum Appended {
     NotNow,
 }
 
+/// Where the time of a transaction goes: append, verify, send, commit.
+struct Laps {
+    last_us: u64,
+    laps_us: Vec<u64>,
+}
+
+impl Laps {
+    fn start(clock: &impl Clock) -> Self {
+        Self { last_us: clock.monotonic_us(), laps_us: Vec::with_capacity(4) }
+    }
+
+    fn lap(&mut self, clock: &impl Clock) {
+        let now_us = clock.monotonic_us();
+        self.laps_us.push(now_us - self.last_us);
+        self.last_us = now_us;
+    }
+
+    fn total_us(&self) -> u64 {
+        self.laps_us.iter().sum()
+    }
+}
+
 impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
     /// Fires what is due, one batch.
     pub(super) fn fire(&mut self) -> Result<(), Interrupted> {
@@ -232,14 +254,14 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
     }
 
     fn fire_in_transaction(&mut self, batch: &Batch) -> Result<(), Interrupted> {
-        let started_ms = self.clock.monotonic_ms();
+        let mut laps = Laps::start(&self.clock);
         self.transactions.begin()?;
         for entry in &batch.entries {
             let Self { shard, transactions, firing, applier, .. } = self;
             let view = shard.pending().view(entry.handle).expect("sealed, and nothing was applied since");
             append_tombstone(transactions, applier, &mut firing.headers, &view, entry.skipped)?;
         }
-        let Appended::At(base) = self.appended_and_applied(batch.entries.len())? else {
+        let Appended::At(base) = self.appended_and_applied(batch.entries.len(), &mut laps)? else {
             self.shard.release();
             return Ok(());
         };
@@ -251,11 +273,13 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
             return Ok(());
         }
         let failures = self.send_messages(batch)?;
+        laps.lap(&self.clock);
         if !failures.is_empty() {
             return self.give_up_on(batch, failures);
         }
         let suspect_commit = self.until_answered(|this| this.transactions.commit(SLICE))?;
-        self.settle(batch, base, started_ms);
+        laps.lap(&self.clock);
+        self.settle(batch, base, &laps);
         if suspect_commit {
             // An answer still under way could end the next transaction of the same epoch: take a new one.
             self.shard.unfence();
@@ -264,13 +288,19 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
     }
 
     /// Step 1 and 2: the appended records' offsets, and the log applied up to them.
-    fn appended_and_applied(&mut self, count: usize) -> Result<Appended, Interrupted> {
+    fn appended_and_applied(&mut self, count: usize, laps: &mut Laps) -> Result<Appended, Interrupted> {
         let offsets = self.until_answered(|this| this.transactions.appended(SLICE))?;
+        laps.lap(&self.clock);
         debug_assert_eq!(offsets.len(), count);
         let base = offsets[0];
         let contiguous = offsets.iter().zip(base..).all(|(&offset, expected)| offset == expected);
         if !contiguous {
-            tracing::debug!(topic = self.topic, partition = self.partition, count, "own records are not contiguous");
+            tracing::debug!(
+                topic = self.topic,
+                partition = self.partition,
+                count,
+                "own records are not contiguous"
+            );
             self.abort_cleanly()?;
             self.firing.shrink();
             return Ok(Appended::NotNow);
@@ -288,13 +318,18 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
                 let reason = format!(
                     "waiting for another producer's open transaction on the schedule topic (at offset {before})"
                 );
-                tracing::warn!(topic = self.topic, partition = self.partition, "{reason}; nothing fires before it ends");
+                tracing::warn!(
+                    topic = self.topic,
+                    partition = self.partition,
+                    "{reason}; nothing fires before it ends"
+                );
                 self.status.set_reason(reason);
                 self.abort_cleanly()?;
                 self.blocked_until = Some(base);
                 return Ok(Appended::NotNow);
             }
         }
+        laps.lap(&self.clock);
         Ok(Appended::At(base))
     }
 
@@ -369,16 +404,24 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
     }
 
     /// Step 5: committed.
-    fn settle(&mut self, batch: &Batch, base: i64, started_ms: u64) {
+    fn settle(&mut self, batch: &Batch, base: i64, laps: &Laps) {
         for (entry, tombstone) in batch.entries.iter().zip(base..) {
             self.settle_entry(entry, tombstone);
         }
         self.shard.release();
         self.firing.grow();
-        let took_ms = self.clock.monotonic_ms() - started_ms;
+        let took_us = laps.total_us();
         self.counters.transactions.of(TransactionOutcome::Committed).increment();
-        self.counters.transaction_us.observe(took_ms * 1_000);
+        self.counters.transaction_us.observe(took_us);
         self.counters.batch_size.observe(batch.entries.len() as u64);
+        tracing::trace!(
+            topic = self.topic,
+            partition = self.partition,
+            schedules = batch.entries.len(),
+            took_us,
+            append_verify_send_commit_us = ?laps.laps_us,
+            "committed"
+        );
     }
 
     fn settle_entry(&mut self, entry: &Entry, tombstone: i64) {
@@ -464,6 +507,9 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
     ) -> Result<Written, (Interrupted, Option<i64>)> {
         let unsent = |interrupted| (interrupted, None);
         let base = match self.settings.mode {
+            Mode::Plain if only_if_pending && self.shard.state_of(id).is_none() => {
+                return Ok(Written::NotPending);
+            }
             Mode::Plain => {
                 self.transactions
                     .append(id, value, Headers::default())
@@ -475,7 +521,9 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
                 self.transactions
                     .append(id, value, Headers::default())
                     .map_err(|error| unsent(error.into()))?;
-                let Appended::At(base) = self.appended_and_applied(1).map_err(unsent)? else {
+                let Appended::At(base) =
+                    self.appended_and_applied(1, &mut Laps::start(&self.clock)).map_err(unsent)?
+                else {
                     return Ok(Written::NotNow);
                 };
                 if only_if_pending && self.shard.state_of(id).is_none() {
@@ -500,8 +548,7 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
 
     /// An own record is in the log: apply it exactly as if it had been read.
     fn apply_own(&mut self, offset: i64, id: &[u8], value: Option<&[u8]>) {
-        let record =
-            crate::kafka::LogRecord { offset, key: Some(id), value, headers: Headers::default() };
+        let record = crate::kafka::LogRecord { offset, key: Some(id), value, headers: Headers::default() };
         let now_ms = self.clock.monotonic_ms();
         self.applier.apply(&record, &mut self.shard, &self.counters, now_ms);
     }
@@ -520,7 +567,7 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
             self.until_answered(|this| this.transactions.appended(SLICE))?;
             return Ok(true);
         }
-        let Appended::At(_) = self.appended_and_applied(1)? else {
+        let Appended::At(_) = self.appended_and_applied(1, &mut Laps::start(&self.clock))? else {
             self.shard.release();
             return Ok(false);
         };

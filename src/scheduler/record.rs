@@ -84,7 +84,11 @@ impl Applier {
         let Some(id) = record.key else {
             counters.errors.of(RecordError::Transformation).increment();
             counters.rejected.increment();
-            self.complain(record.offset, "the record has no key, so it has no schedule ID".to_owned(), now_ms);
+            self.complain(
+                record.offset,
+                "the record has no key, so it has no schedule ID".to_owned(),
+                now_ms,
+            );
             shard.reached(record.offset + 1);
             return None;
         };
@@ -94,7 +98,8 @@ impl Applier {
         match codec::decode(self.format, value, &mut self.scratch) {
             Ok(schedule) => {
                 counters.updates.increment();
-                let change = Change::Schedule { format: self.format, schedule, record_headers: record.headers };
+                let change =
+                    Change::Schedule { format: self.format, schedule, record_headers: record.headers };
                 let applied = shard.apply(record.offset, id, &change);
                 if matches!(applied, Applied::Inserted | Applied::Replaced) {
                     counters.stored.increment();
@@ -128,7 +133,8 @@ impl Applier {
         let expired = is_expired(record.headers);
         let fired = if expired { self.fired_offset(record.headers) } else { None };
         let applied = shard.apply(record.offset, id, &Change::Tombstone { fired });
-        if expired { counters.deletes_expired.increment() } else { counters.deletes_canceled.increment() }
+        let deletes = if expired { &counters.deletes_expired } else { &counters.deletes_canceled };
+        deletes.increment();
         match applied {
             Applied::Removed => {
                 counters.removed.increment();

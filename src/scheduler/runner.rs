@@ -352,7 +352,10 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
                         return Err(Interrupted::Ordered);
                     }
                     if now > give_up_ms {
-                        return Err(Interrupted::Transaction(TransactionError { kind: Kind::Fatal, ..error }));
+                        return Err(Interrupted::Transaction(TransactionError {
+                            kind: Kind::Fatal,
+                            ..error
+                        }));
                     }
                 }
                 Err(error) => return Err(error.into()),
@@ -441,10 +444,12 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
                     let found = self.find(&command.id);
                     answer(command, found);
                 }
-                Action::Put { value } => match codec::decode(self.settings.format, value, &mut Scratch::default()) {
-                    Ok(_) => self.write_command(command)?,
-                    Err(error) => answer(command, Answer::Refused(error.to_string())),
-                },
+                Action::Put { value } => {
+                    match codec::decode(self.settings.format, value, &mut Scratch::default()) {
+                        Ok(_) => self.write_command(command)?,
+                        Err(error) => answer(command, Answer::Refused(error.to_string())),
+                    }
+                }
                 Action::Cancel => self.write_command(command)?,
             }
         }
@@ -533,7 +538,8 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
             "loading"
         );
         if rate == 0 {
-            let reason = "loading stands still: a transaction of another producer may be open on the schedule topic";
+            let reason =
+                "loading stands still: a transaction of another producer may be open on the schedule topic";
             self.status.set_reason(reason);
             tracing::warn!(topic = self.topic, partition = self.partition, applied, target, "{reason}");
         }
@@ -564,8 +570,10 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
         status.oldest_overdue_ms.set(overdue);
         let mut within = [0; HORIZONS_MS.len()];
         pending.due_within(wall_ms, &HORIZONS_MS, &mut within);
+        // What was handed out was due, and still is if it could not be delivered.
+        let handed_out = (pending.in_flight() + pending.set_aside_len()) as u64;
         let mut before = 0;
-        for (gauge, count) in status.due_within.iter().zip(within) {
+        for (gauge, count) in status.due_within.iter().zip(within.map(|count| count + handed_out)) {
             gauge.set_count((count - before) as usize);
             before = count;
         }

@@ -1,7 +1,7 @@
 //! The owner of the shard threads: one for each partition that the consumer group hands this instance.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
@@ -175,7 +175,8 @@ impl Shards {
                 let shard = Shard::new(PendingSet::new(random_seed()));
                 let clock = SystemClock::new();
                 let mut runner = Runner::new(
-                    &topic, partition, shard, log, producer, clock, settings, control, figures, counters, commands,
+                    &topic, partition, shard, log, producer, clock, settings, control, figures, counters,
+                    commands,
                 );
                 let ended = runner.run();
                 discard(runner.into_shard());
@@ -249,5 +250,5 @@ fn names(partitions: &[Partition]) -> Vec<String> {
 /// IDs are user input: the hash of the index must not be predictable.
 #[allow(clippy::disallowed_types, reason = "randomness for a seed, outside the engine")]
 fn random_seed() -> u64 {
-    RandomState::new().hash_one(0u8)
+    std::hash::RandomState::new().hash_one(0u8)
 }

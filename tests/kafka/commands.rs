@@ -49,7 +49,8 @@ fn a_put_creates_and_replaces_where_it_says() {
     let scene = Scene::new("command-put", 1);
     let shard = InProcess::start(&scene, &[]);
     let due_ms = now_ms() + 1_500;
-    let put = |version| Action::Put { value: schedule(&scene.destination, "put", version, due_ms).into_bytes() };
+    let put =
+        |version| Action::Put { value: schedule(&scene.destination, "put", version, due_ms).into_bytes() };
     for version in 1..=2 {
         let Answer::Done { offset } = shard.ask("put", put(version)) else { panic!("it is a schedule") };
         let written = record_at(&scene, offset);
@@ -164,7 +165,8 @@ impl InProcess {
             own.iter().chain(environment).map(|(name, value)| ((*name).into(), (*value).into())).collect();
         let settings = Settings::load(&Sources { environment, ..Sources::default() }).unwrap().settings;
         let settings = Arc::new(settings);
-        let of_shards = ShardSettings::new(&settings, Format::Json, None, &Arc::<TombstoneRetention>::default());
+        let of_shards =
+            ShardSettings::new(&settings, Format::Json, None, &Arc::<TombstoneRetention>::default());
         let reader = client::reader(&settings, client::Isolation::ReadUncommitted).unwrap();
         let status = Arc::new(Status::new());
         let blueprint = Blueprint {

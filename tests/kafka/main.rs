@@ -4,13 +4,22 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod at_least_once;
+mod bad_input;
+mod cancelling;
 mod commands;
 mod crashes;
+mod destinations;
+mod firing;
 mod harness;
+mod metrics;
 mod outages;
 mod races;
 mod rebalances;
+mod restarting;
 mod scene;
+mod stage;
+mod starting;
 mod topics;
 mod transactions;
 mod zombies;

@@ -123,7 +123,8 @@ fn at_least_once_an_update_at_the_firing_instant_is_written_again() {
     let second_due_ms = due_ms(KEYS) + 6_000;
     scene.client.produce(&(0..KEYS).map(|n| scene.schedule(&key(n), 1, due_ms(n))).collect::<Vec<_>>());
     let mut dice = Dice::new(3);
-    let updates = (0..KEYS).map(|n| (due_ms(n) + dice.roll(-30..31), scene.schedule(&key(n), 2, second_due_ms)));
+    let updates =
+        (0..KEYS).map(|n| (due_ms(n) + dice.roll(-30..31), scene.schedule(&key(n), 2, second_due_ms)));
     write_at(&scene.client, updates.collect());
 
     // The newest record of every key is an update again, original or repeated, so nothing is left to compaction.

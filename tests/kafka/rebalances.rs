@@ -38,6 +38,27 @@ fn instances_share_the_partitions_and_hand_them_over() {
     scene.assert_everything_fired_once(&settings);
 }
 
+/// A rebalance pauses every partition of an instance for a moment. Where reading goes on afterwards decides whether a
+/// record that came meanwhile is missed, or the whole partition loaded anew.
+#[test]
+fn partitions_that_stay_notice_nothing_of_those_that_are_added() {
+    const ADDED: i32 = 6;
+    let scene = Scene::new("growing", 1);
+    let settings = scene.settings().env("KMS_KAFKA_PROPERTIES", "topic.metadata.refresh.interval.ms=500");
+    let mut kms = Kms::start_ready(&settings);
+    let traffic = scene.traffic();
+    for partitions in 2..=1 + ADDED {
+        scene.client.add_partitions(&scene.schedules, partitions);
+        await_shares(&[&kms], partitions);
+    }
+    let taken = kms.metric("kms_fences_total", &[]);
+    assert_eq!(taken, Some(f64::from(1 + ADDED)), "each partition is taken over and loaded once");
+
+    traffic.stop();
+    assert_eq!(kms.sigterm_and_wait().code(), Some(0));
+    scene.assert_everything_fired_once(&settings);
+}
+
 /// Waits until each of `instances` has some of the `total` partitions, all of them live.
 #[track_caller]
 pub(crate) fn await_shares(instances: &[&Kms], total: i32) {

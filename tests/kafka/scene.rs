@@ -219,8 +219,9 @@ pub fn write_at(client: &Client, mut batches: Vec<(i64, NewRecord)>) {
     while let Some((next_ms, _)) = batches.peek() {
         sleep_until(*next_ms);
         let now = now_ms();
-        let due: Vec<NewRecord> =
-            std::iter::from_fn(|| batches.next_if(|(at_ms, _)| *at_ms <= now)).map(|(_, record)| record).collect();
+        let due: Vec<NewRecord> = std::iter::from_fn(|| batches.next_if(|(at_ms, _)| *at_ms <= now))
+            .map(|(_, record)| record)
+            .collect();
         client.produce(&due);
     }
 }

@@ -16,12 +16,16 @@ fn a_topic_made_anew_is_loaded_anew_and_nothing_of_the_old_one_fires() {
         let scene = &scene;
         (0..KEYS).map(move |n| scene.schedule(&format!("{name}-{n}"), version, due_ms))
     };
-    scene.client.produce(&schedules("gone", 1, old_due_ms).chain(schedules("again", 1, old_due_ms)).collect::<Vec<_>>());
+    scene.client.produce(
+        &schedules("gone", 1, old_due_ms).chain(schedules("again", 1, old_due_ms)).collect::<Vec<_>>(),
+    );
     scene.pass_sentinels();
 
     scene.client.delete_topic(&scene.schedules);
     scene.client.create_schedule_topic(&scene.schedules, 2);
-    scene.client.produce(&schedules("again", 2, old_due_ms).chain(schedules("new", 1, old_due_ms)).collect::<Vec<_>>());
+    scene.client.produce(
+        &schedules("again", 2, old_due_ms).chain(schedules("new", 1, old_due_ms)).collect::<Vec<_>>(),
+    );
 
     kms.await_line("loading anew", PATIENCE);
     
@@ -41,7 +45,9 @@ fn records_deleted_before_they_were_read_do_not_count() {
     let scene = Scene::new("deleted-records", 1);
     let settings = scene.settings().env("KMS_KAFKA_PROPERTIES", "session.timeout.ms=20000");
     // The broker refuses to delete records of a topic that is only compacted.
-    scene.client.set_configs(&scene.schedules, &[("cleanup.policy".to_owned(), "compact,delete".to_owned())].into());
+    scene
+        .client
+        .set_configs(&scene.schedules, &[("cleanup.policy".to_owned(), "compact,delete".to_owned())].into());
     let mut kms = Kms::start_ready(&settings);
     let due_ms = now_ms() + 4_000;
     let produce = |name: &str, due_ms| {

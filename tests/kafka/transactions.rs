@@ -48,9 +48,9 @@ fn fire_behind_an_open_transaction(end: impl FnOnce(Foreign)) -> Fired {
         let scene = &scene;
         (0..KEYS).map(move |n| scene.schedule(&format!("{name}-{n}"), 1, due_ms))
     };
-    scene.client.produce(
-        &first("untouched").chain(first("replaced")).chain(first("cancelled")).collect::<Vec<_>>(),
-    );
+    scene
+        .client
+        .produce(&first("untouched").chain(first("replaced")).chain(first("cancelled")).collect::<Vec<_>>());
     foreign.begin();
     let replacements = (0..KEYS).map(|n| scene.schedule(&format!("replaced-{n}"), 2, due_ms + 1_000));
     let cancels = (0..KEYS).map(|n| scene.cancel(&format!("cancelled-{n}")));
@@ -65,7 +65,9 @@ fn fire_behind_an_open_transaction(end: impl FnOnce(Foreign)) -> Fired {
     scene.pass_sentinels();
     assert_eq!(kms.sigterm_and_wait().code(), Some(0));
     scene.assert_everything_fired_once(&settings);
-    let count = |name: &str, version| (0..KEYS).map(|n| scene.count_of(&payload(&format!("{name}-{n}"), version))).sum();
+    let count = |name: &str, version| {
+        (0..KEYS).map(|n| scene.count_of(&payload(&format!("{name}-{n}"), version))).sum()
+    };
     Fired {
         untouched: count("untouched", 1),
         first_versions: count("replaced", 1) + count("cancelled", 1),

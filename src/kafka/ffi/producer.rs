@@ -122,9 +122,8 @@ impl NativeProducer {
     pub(in crate::kafka) fn fatal_error(&self) -> Option<TransactionError> {
         let mut message = [0 as c_char; 512];
         // SAFETY: a live client and a buffer of the length given.
-        let err = unsafe {
-            sys::rd_kafka_fatal_error(self.client.as_ptr(), message.as_mut_ptr(), message.len())
-        };
+        let err =
+            unsafe { sys::rd_kafka_fatal_error(self.client.as_ptr(), message.as_mut_ptr(), message.len()) };
         (err != RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR).then(|| TransactionError {
             kind: if is_fenced(err) { Kind::Fenced } else { Kind::Fatal },
             call: "producer",
@@ -157,7 +156,8 @@ impl NativeProducer {
                 return Err(err.into());
             }
             let topics = std::slice::from_raw_parts((*metadata).topics, (*metadata).topic_cnt as usize);
-            let err = topics.first().map_or(RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART, |t| t.err);
+            let err =
+                topics.first().map_or(RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART, |t| t.err);
             sys::rd_kafka_metadata_destroy(metadata);
             if err == RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR { Ok(()) } else { Err(err.into()) }
         }
@@ -175,11 +175,14 @@ impl NativeProducer {
         tag: usize,
     ) -> Result<(), ErrorCode> {
         let native_headers = pack_headers(headers)?;
-        let (value_ptr, value_len) = value.map_or((null_mut(), 0), |v| (v.as_ptr().cast_mut().cast(), v.len()));
+        let (value_ptr, value_len) =
+            value.map_or((null_mut(), 0), |v| (v.as_ptr().cast_mut().cast(), v.len()));
         let mut arguments = [
             argument(sys::rd_kafka_vtype_t::RD_KAFKA_VTYPE_RKT, |u| u.rkt = topic.0.as_ptr()),
             argument(sys::rd_kafka_vtype_t::RD_KAFKA_VTYPE_PARTITION, |u| u.i32_ = partition),
-            argument(sys::rd_kafka_vtype_t::RD_KAFKA_VTYPE_MSGFLAGS, |u| u.i = sys::RD_KAFKA_MSG_F_COPY as c_int),
+            argument(sys::rd_kafka_vtype_t::RD_KAFKA_VTYPE_MSGFLAGS, |u| {
+                u.i = sys::RD_KAFKA_MSG_F_COPY as c_int;
+            }),
             argument(sys::rd_kafka_vtype_t::RD_KAFKA_VTYPE_KEY, |u| {
                 u.mem.ptr = key.as_ptr().cast_mut().cast();
                 u.mem.size = key.len();

@@ -1,5 +1,8 @@
 //! A partition's own queue, read in place.
 
+use std::any::Any;
+use std::ffi::c_void;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,9 +14,6 @@ use rdkafka::types::RDKafkaRespErr;
 use super::{ErrorCode, describe, to_text};
 use crate::schedule::HeadersBuf;
 
-/// Items taken from librdkafka at a time; the array lives on the stack of [`NativeQueue::read`].
-const BATCH: usize = 512;
-
 /// The queue of one partition, split from its consumer's main queue.
 ///
 /// It keeps the consumer alive: librdkafka's queue must not outlive it.
@@ -21,6 +21,7 @@ pub(in crate::kafka) struct NativeQueue {
     queue: Arc<QueueHandle>,
     scratch: HeadersBuf,
     eof_offset: i64,
+    started: bool,
 }
 
 /// Wakes a thread that waits in [`NativeQueue::read`].
@@ -78,7 +79,7 @@ impl NativeQueue {
         // the application decided so when it starts fetching.
         unsafe { sys::rd_kafka_queue_forward(queue.as_ptr(), std::ptr::null_mut()) };
         let queue = Arc::new(QueueHandle { queue, _consumer: consumer });
-        Some(Self { queue, scratch: HeadersBuf::new(), eof_offset: -1 })
+        Some(Self { queue, scratch: HeadersBuf::new(), eof_offset: -1, started: false })
     }
 
     pub(in crate::kafka) fn waker(&self) -> QueueWaker {
@@ -86,53 +87,41 @@ impl NativeQueue {
     }
 
     /// Waits up to `wait` for the first item, then takes what is there without waiting, at most `max`.
+    ///
+    /// By callback, because the other ways move librdkafka's position wrongly or slowly: the batch call counts an
+    /// end-of-partition event as a record (librdkafka issue 4844), and since a rebalance goes on reading from that
+    /// position, partitions that stay would lose a record or find themselves beyond the end of the log.
     pub(in crate::kafka) fn read(
         &mut self,
         wait: Duration,
         max: usize,
         sink: &mut dyn FnMut(QueueItem<'_>),
     ) -> usize {
-        let mut taken = 0;
-        let mut messages = [std::ptr::null_mut(); BATCH];
-        while taken < max {
-            // One array slot while waiting (a batch call waits until its array is full), the whole array after that.
-            let first = taken == 0 && !wait.is_zero();
-            let room = if first { 1 } else { BATCH.min(max - taken) };
-            let wait_ms = if first { i32::try_from(wait.as_millis()).unwrap_or(i32::MAX) } else { 0 };
-            // SAFETY: a valid queue, an array of at least `room` slots; each message handed out is destroyed below.
-            let count = unsafe {
-                sys::rd_kafka_consume_batch_queue(
-                    self.queue.queue.as_ptr(),
-                    wait_ms,
-                    messages.as_mut_ptr(),
-                    room,
-                )
-            };
-            let Ok(count) = usize::try_from(count) else { break };
-            for &message in &messages[..count] {
-                // SAFETY: librdkafka filled the first `count` slots with messages that are ours until destroyed.
-                unsafe {
-                    self.hand_over(&*message, sink);
-                    sys::rd_kafka_message_destroy(message);
-                }
-            }
-            taken += count;
-            if count == 0 || (count < room && !first) {
-                break;
-            }
+        let wait_ms = i32::try_from(wait.as_millis()).unwrap_or(i32::MAX);
+        let queue = Arc::clone(&self.queue);
+        let mut reading = Reading { queue: self, sink, taken: 0, max, panic: None };
+        // SAFETY: a valid queue; the callback runs inside this call only, on this thread, so `reading` outlives it and
+        // nobody else touches it meanwhile.
+        unsafe {
+            sys::rd_kafka_consume_callback_queue(
+                queue.queue.as_ptr(),
+                wait_ms,
+                Some(on_message),
+                (&raw mut reading).cast(),
+            );
         }
-        taken
+        match reading.panic {
+            Some(panic) => resume_unwind(panic),
+            None => reading.taken,
+        }
     }
 
     /// # Safety
     /// `message` is a message of librdkafka that is not yet destroyed.
-    unsafe fn hand_over(
-        &mut self,
-        message: &sys::rd_kafka_message_t,
-        sink: &mut dyn FnMut(QueueItem<'_>),
-    ) {
+    unsafe fn hand_over(&mut self, message: &sys::rd_kafka_message_t, sink: &mut dyn FnMut(QueueItem<'_>)) {
         match message.err {
             RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR => {
+                self.started = true;
                 self.scratch.clear();
                 // SAFETY: pointer and length of key and value describe memory that lives as long as the message.
                 let (key, value) = unsafe {
@@ -143,6 +132,7 @@ impl NativeQueue {
                 sink(QueueItem::Record { offset: message.offset, key, value, headers });
             }
             RDKafkaRespErr::RD_KAFKA_RESP_ERR__PARTITION_EOF => {
+                self.started = true;
                 self.eof_offset = self.eof_offset.max(message.offset);
                 sink(QueueItem::End { offset: message.offset });
             }
@@ -159,6 +149,39 @@ impl NativeQueue {
     pub(in crate::kafka) fn eof_offset(&self) -> i64 {
         self.eof_offset
     }
+
+    /// Whether anything of this assignment has arrived. Before, librdkafka may still know the position of an earlier
+    /// assignment of the same partition: it forgets that when the earlier fetching has stopped, which is before the
+    /// new one starts, but not at once.
+    pub(in crate::kafka) fn has_started(&self) -> bool {
+        self.started
+    }
+}
+
+/// One call of [`NativeQueue::read`], as its callback sees it.
+struct Reading<'a> {
+    queue: &'a mut NativeQueue,
+    sink: &'a mut dyn FnMut(QueueItem<'_>),
+    taken: usize,
+    max: usize,
+    /// Of the sink; it must not unwind through librdkafka.
+    panic: Option<Box<dyn Any + Send>>,
+}
+
+/// # Safety
+/// Called by librdkafka inside [`NativeQueue::read`], with a message that it destroys afterwards and the `Reading` of
+/// that call.
+unsafe extern "C" fn on_message(message: *mut sys::rd_kafka_message_t, reading: *mut c_void) {
+    // SAFETY: by the caller's promise; `read` does not use its `Reading` before librdkafka returns.
+    let (message, reading) = unsafe { (&*message, &mut *reading.cast::<Reading<'_>>()) };
+    // SAFETY: a message that is not yet destroyed.
+    let handing_over = || unsafe { reading.queue.hand_over(message, reading.sink) };
+    reading.panic = catch_unwind(AssertUnwindSafe(handing_over)).err();
+    reading.taken += 1;
+    if reading.taken >= reading.max || reading.panic.is_some() {
+        // SAFETY: ends the dispatching of this thread's call; what is left stays on the queue.
+        unsafe { sys::rd_kafka_yield(std::ptr::null_mut()) };
+    }
 }
 
 impl QueueWaker {
@@ -170,7 +193,7 @@ impl QueueWaker {
 
 /// # Safety
 /// `data` is null or points to `len` readable bytes that live for `'a`.
-unsafe fn bytes<'a>(data: *const std::ffi::c_void, len: usize) -> Option<&'a [u8]> {
+unsafe fn bytes<'a>(data: *const c_void, len: usize) -> Option<&'a [u8]> {
     // SAFETY: by the caller's promise.
     (!data.is_null()).then(|| unsafe { std::slice::from_raw_parts(data.cast::<u8>(), len) })
 }
@@ -201,9 +224,6 @@ unsafe fn read_headers(message: &sys::rd_kafka_message_t, out: &mut HeadersBuf) 
 }
 
 /// Where librdkafka stands in the partition, commit markers included; `None` before the first record.
-///
-/// After an end-of-partition event at `e` the batch API sets the position to `e + 1` without having read offset `e`
-/// (librdkafka issue 4844), so a position of exactly that is no proof.
 pub(in crate::kafka) fn position<C: ConsumerContext>(
     consumer: &BaseConsumer<C>,
     topic: &std::ffi::CStr,

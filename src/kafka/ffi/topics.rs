@@ -25,7 +25,10 @@ pub(in crate::kafka) fn topic_ids<C: ConsumerContext>(
     // belong to the event and are read before it is destroyed; the names outlive the request.
     unsafe {
         let collection = sys::rd_kafka_TopicCollection_of_topic_names(pointers.as_mut_ptr(), pointers.len());
-        let options = sys::rd_kafka_AdminOptions_new(client, sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS);
+        let options = sys::rd_kafka_AdminOptions_new(
+            client,
+            sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS,
+        );
         let mut message = [0 as c_char; 256];
         sys::rd_kafka_AdminOptions_set_request_timeout(options, wait_ms, message.as_mut_ptr(), message.len());
         let queue = sys::rd_kafka_queue_new(client);
@@ -44,7 +47,8 @@ pub(in crate::kafka) fn topic_ids<C: ConsumerContext>(
                         let name = to_text(sys::rd_kafka_TopicDescription_name(topic));
                         let err = sys::rd_kafka_error_code(sys::rd_kafka_TopicDescription_error(topic));
                         let id = if err == RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR {
-                            Ok(to_text(sys::rd_kafka_Uuid_base64str(sys::rd_kafka_TopicDescription_topic_id(topic))))
+                            let id = sys::rd_kafka_TopicDescription_topic_id(topic);
+                            Ok(as_kafka_writes(&to_text(sys::rd_kafka_Uuid_base64str(id))))
                         } else {
                             Err(err.into())
                         };
@@ -64,4 +68,19 @@ pub(in crate::kafka) fn topic_ids<C: ConsumerContext>(
         outcome.map_err(ErrorCode::from)?;
     }
     Ok(ids)
+}
+
+/// Kafka's own tools write IDs in the alphabet that is safe in names, librdkafka in the other.
+fn as_kafka_writes(base64: &str) -> String {
+    base64.replace('+', "-").replace('/', "_")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_read_as_kafkas_tools_show_them() {
+        assert_eq!(as_kafka_writes("Za/VMptsQmWGP702I+v9hg"), "Za_VMptsQmWGP702I-v9hg");
+    }
 }
