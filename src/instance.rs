@@ -9,7 +9,7 @@ use crate::admin;
 use crate::config::Settings;
 use crate::kafka::client;
 use crate::kafka::observer::{Observer, QuietContext, TopicIds};
-use crate::kafka::topics::{Severity, TopicAdmin};
+use crate::kafka::topics::{Severity, TopicAdmin, legal_topics};
 use crate::schedule::DueTime;
 use crate::telemetry::Metrics;
 
@@ -36,6 +36,7 @@ const ASK: Duration = Duration::from_secs(10);
 /// Runs an instance until it is told to stop (SIGTERM, SIGINT).
 pub fn run(settings: Settings, options: RunOptions) -> anyhow::Result<()> {
     settings.require_topics()?;
+    legal_topics(&settings)?;
     if options.dry_run {
         return dry_run::dry_run(&settings, &mut std::io::stdout().lock());
     }
@@ -114,7 +115,7 @@ pub fn run_until(
         group = settings.kafka.group_id,
         avro = ?settings.topics.avro,
         json = ?settings.topics.json,
-        delivery = ?settings.delivery,
+        delivery = settings.delivery.name(),
         "started"
     );
     let outcome = serve(&supervisor, status, settings.health.stalled_after, stop);
@@ -135,8 +136,16 @@ fn serve(
     stalled_after: Duration,
     stop: &AtomicBool,
 ) -> anyhow::Result<()> {
+    let mut was_ready = false;
     while !stop.load(Ordering::Relaxed) {
         supervisor.poll();
+        let ready = status.ready();
+        if ready && !was_ready {
+            let owned = status.partitions();
+            let pending: i64 = owned.iter().map(|(_, _, figures)| figures.pending.get()).sum();
+            tracing::info!(partitions = owned.len(), pending, "ready");
+        }
+        was_ready = ready;
         for (topic, partition, figures) in status.partitions() {
             let age = figures.heartbeat_age();
             // librdkafka's own watchdog watches the process, not one thread of it.

@@ -236,7 +236,7 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
                 destination = view.schedule.topic,
                 attempts = *attempts,
                 retry_in = ?delay,
-                unsaid,
+                unsaid = (unsaid > 0).then_some(unsaid),
                 "cannot deliver a schedule, set it aside: {error}"
             );
         }
