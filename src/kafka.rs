@@ -1,7 +1,7 @@
 //! Kafka behind three narrow traits: the [`Log`] a shard reads, the [`Transactions`] it writes, and the [`Clock`].
 //!
-//! The scheduler is generic over them, so the same shard code runs against librdkafka and against a simulated
-//! cluster. Everything unsafe lives in `ffi`.
+//! The scheduler is generic over them: a shard's code knows neither librdkafka nor the machine's clocks. Everything
+//! unsafe lives in `ffi`.
 
 pub mod client;
 pub mod clock;

@@ -156,7 +156,7 @@ enum Bulk {
 }
 
 impl PendingSet {
-    /// An empty set in bulk mode. The seed keys the hash of the IDs: random in production, fixed in a simulation.
+    /// An empty set in bulk mode. The seed keys the hash of the IDs: random in production, fixed in a test.
     #[must_use]
     pub fn new(hash_seed: u64) -> Self {
         Self::with_expected(hash_seed, 0)
