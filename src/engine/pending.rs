@@ -75,8 +75,6 @@ pub struct View<'a> {
     pub state: EntryState,
     /// The schedule itself.
     pub schedule: Schedule<'a>,
-    /// The destination topic as a number; see [`TopicId`] for how long it holds.
-    pub topic_id: TopicId,
     /// The headers of the record itself, not of the message to deliver.
     pub record_headers: Headers<'a>,
 }
@@ -546,7 +544,6 @@ impl PendingSet {
                 value: parts.value,
                 headers: parts.headers,
             },
-            topic_id: parts.topic,
             record_headers: parts.record_headers,
         }
     }
