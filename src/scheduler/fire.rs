@@ -9,7 +9,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use crate::engine::pending::{BatchLimits, Handle, View};
+use crate::engine::{BatchLimits, Handle, View};
 use crate::kafka::producer::Mode;
 use crate::kafka::{Clock, Kind, Log, Message, SendError, TransactionError, Transactions};
 use crate::schedule::{Headers, HeadersBuf};

@@ -9,7 +9,7 @@ use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
 use crate::codec::{self, Scratch};
-use crate::engine::pending::Handle;
+use crate::engine::Handle;
 use crate::engine::shard::{Applied, Phase, Shard};
 use crate::kafka::{Clock, Kind, Log, LogError, LogItem, TransactionError, Transactions};
 
@@ -317,7 +317,7 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
             answer(command, Answer::Done { offset });
         }
         match result {
-            Ok(_) => {}
+            Ok(()) => {}
             Err(error @ LogError::OutOfRange(_)) => {
                 self.gone = Some(error.to_string());
                 return Err(Interrupted::Reload(error.to_string()));
