@@ -208,7 +208,7 @@ impl Client {
         self.await_leaders(name, partitions);
     }
 
-    /// Creates a topic as `formats.md` recommends for schedules.
+    /// Creates a topic as is recommended for schedules (docs/operations.md).
     pub fn create_schedule_topic(&self, name: &str, partitions: i32) {
         let configs = [
             ("cleanup.policy", "compact"),
