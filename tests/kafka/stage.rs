@@ -132,6 +132,13 @@ pub(crate) struct Topic {
     pub(crate) format: Format,
 }
 
+impl Topic {
+    /// The record that schedules `plan`; its partition is still open.
+    pub(crate) fn record(&self, id: impl AsRef<[u8]>, plan: &Plan) -> NewRecord {
+        NewRecord::to(&self.name).key(id).value(plan.encoded(self.format))
+    }
+}
+
 /// See the file's head. Most tests have one schedule topic, which the methods mean unless they take another.
 pub(crate) struct Stage {
     pub(crate) client: Client,
@@ -245,11 +252,6 @@ impl Stage {
         }
     }
 
-    /// The record that schedules `plan`; its partition is still open.
-    pub(crate) fn record(&self, topic: &Topic, id: impl AsRef<[u8]>, plan: &Plan) -> NewRecord {
-        NewRecord::to(&topic.name).key(id).value(plan.encoded(topic.format))
-    }
-
     /// Writes the schedule where Java's partitioner would have it.
     pub(crate) fn put(&self, id: impl AsRef<[u8]>, plan: &Plan) -> Place {
         self.put_all(&[(id, plan.clone())]).remove(0)
@@ -257,7 +259,7 @@ impl Stage {
 
     /// Writes the schedule to that partition, whatever a partitioner would say.
     pub(crate) fn put_on(&self, topic: &Topic, partition: i32, id: impl AsRef<[u8]>, plan: &Plan) -> Place {
-        let record = self.record(topic, id.as_ref(), plan).partition(partition);
+        let record = topic.record(id.as_ref(), plan).partition(partition);
         let place = self.client.produce(&[record]).remove(0);
         self.note(&place, id, plan);
         place
@@ -265,7 +267,7 @@ impl Stage {
 
     /// Writes many schedules at once.
     pub(crate) fn put_all<Id: AsRef<[u8]>>(&self, plans: &[(Id, Plan)]) -> Vec<Place> {
-        let records: Vec<_> = plans.iter().map(|(id, plan)| self.record(self.topic(), id, plan)).collect();
+        let records: Vec<_> = plans.iter().map(|(id, plan)| self.topic().record(id, plan)).collect();
         let places = self.client.produce(&records);
         for (place, (id, plan)) in places.iter().zip(plans) {
             self.note(place, id, plan);
