@@ -82,10 +82,8 @@ pub fn run_until(
 
     let topic_admin = TopicAdmin::new(&settings, QuietContext, ASK)?;
     if settings.topics.create {
-        let created = topic_admin.create(&settings)?;
-        if !created.is_empty() {
-            tracing::info!(topics = ?created, "created schedule topics");
-        }
+        // Best before the subscription, which then finds them; otherwise the watch tries again.
+        create_topics(&topic_admin, &settings);
     }
     let skip_before_ms = options.skip_overdue_before.map(DueTime::epoch_ms);
     let retentions: HashMap<String, Arc<TombstoneRetention>> =
@@ -161,7 +159,15 @@ fn serve(
     Ok(())
 }
 
-/// Learns how long the topics keep tombstones and warns, once each, about what is not as recommended.
+fn create_topics(topic_admin: &TopicAdmin<QuietContext>, settings: &Settings) {
+    match topic_admin.create(settings) {
+        Ok(created) if created.is_empty() => {}
+        Ok(created) => tracing::info!(topics = ?created, "created schedule topics"),
+        Err(error) => tracing::warn!("cannot create schedule topics yet: {error}"),
+    }
+}
+
+/// Creates what is missing if that is wanted, learns how long the topics keep tombstones and warns, once each, about what is not as recommended.
 fn configuration_check(
     settings: &Arc<Settings>,
     retentions: HashMap<String, Arc<TombstoneRetention>>,
@@ -170,6 +176,9 @@ fn configuration_check(
     let settings = Arc::clone(settings);
     let said: Mutex<HashSet<String>> = Mutex::default();
     Box::new(move || {
+        if settings.topics.create {
+            create_topics(&topic_admin, &settings);
+        }
         match topic_admin.tombstone_retention(&settings) {
             Ok(found) => found.iter().for_each(|(topic, retention)| retentions[topic].set(*retention)),
             Err(error) => tracing::debug!("the topics' delete.retention.ms is not known: {error}"),

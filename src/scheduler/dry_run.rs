@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::Settings;
-use crate::engine::pending::{ListCursor, PendingSet};
 use crate::engine::shard::Shard;
+use crate::engine::{ListCursor, PendingSet};
 use crate::kafka::clock::SystemClock;
 use crate::kafka::log::PartitionLog;
 use crate::kafka::observer::{Observer, TopicIds};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
-use crate::engine::pending::PendingSet;
+use crate::engine::PendingSet;
 use crate::engine::shard::Shard;
 use crate::kafka::clock::SystemClock;
 use crate::kafka::group::{Group, GroupLog, Members, Partition};

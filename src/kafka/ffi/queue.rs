@@ -91,12 +91,7 @@ impl NativeQueue {
     /// By callback, because the other ways move librdkafka's position wrongly or slowly: the batch call counts an
     /// end-of-partition event as a record (librdkafka issue 4844), and since a rebalance goes on reading from that
     /// position, partitions that stay would lose a record or find themselves beyond the end of the log.
-    pub(in crate::kafka) fn read(
-        &mut self,
-        wait: Duration,
-        max: usize,
-        sink: &mut dyn FnMut(QueueItem<'_>),
-    ) -> usize {
+    pub(in crate::kafka) fn read(&mut self, wait: Duration, max: usize, sink: &mut dyn FnMut(QueueItem<'_>)) {
         let wait_ms = i32::try_from(wait.as_millis()).unwrap_or(i32::MAX);
         let queue = Arc::clone(&self.queue);
         let mut reading = Reading { queue: self, sink, taken: 0, max, panic: None };
@@ -110,9 +105,8 @@ impl NativeQueue {
                 (&raw mut reading).cast(),
             );
         }
-        match reading.panic {
-            Some(panic) => resume_unwind(panic),
-            None => reading.taken,
+        if let Some(panic) = reading.panic {
+            resume_unwind(panic);
         }
     }
 
@@ -238,4 +232,24 @@ pub(in crate::kafka) fn position<C: ConsumerContext>(
         sys::rd_kafka_topic_partition_list_destroy(list);
         (err == RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR && offset >= 0).then_some(offset)
     }
+}
+
+/// The partition's high watermark as the last answer to a fetch gave it; `None` before the first.
+pub(in crate::kafka) fn known_end<C: ConsumerContext>(
+    consumer: &BaseConsumer<C>,
+    topic: &std::ffi::CStr,
+    partition: i32,
+) -> Option<i64> {
+    let (mut low, mut high) = (-1, -1);
+    // SAFETY: a live client, a NUL-terminated topic and two valid out-pointers; nothing is asked of the cluster.
+    let err = unsafe {
+        sys::rd_kafka_get_watermark_offsets(
+            consumer.client().native_ptr(),
+            topic.as_ptr(),
+            partition,
+            &raw mut low,
+            &raw mut high,
+        )
+    };
+    (err == RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR && high >= 0).then_some(high)
 }
