@@ -67,9 +67,11 @@ pub(super) fn execute(args: &TailArgs) -> anyhow::Result<ExitCode> {
             // Connections that come and go are for librdkafka to mend.
             Some(Err(error)) if is_passing(&error) => {
                 let trouble = quiet.explain(&settings, &error).to_string();
-                if trouble != said {
+                // librdkafka tells of the same trouble with more and with fewer words before it.
+                let what = trouble.rsplit(": ").next().unwrap_or_default();
+                if what != said {
                     tracing::warn!("{trouble}");
-                    said = trouble;
+                    what.clone_into(&mut said);
                 }
             }
             Some(Err(error)) => return Err(anyhow!("reading `{}` failed: {error}", args.topic)),

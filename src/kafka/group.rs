@@ -211,7 +211,7 @@ impl Troubles {
         }
         self.said.push((kind, now_ms));
         Some(if unreachable {
-            let reason = self.connection.clone().unwrap_or_else(|| error.to_string());
+            let reason = self.connection.take().unwrap_or_else(|| "all connections are down".to_owned());
             format!("cannot reach a broker, trying again until one answers: {reason}")
         } else {
             format!("consumer group: {error}")
