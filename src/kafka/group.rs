@@ -15,8 +15,9 @@ use rdkafka::message::Message as _;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use rdkafka::types::RDKafkaRespErr;
 
+use super::context::log_client_line;
 use super::log::PartitionLog;
-use super::observer::{Observer, log_client_line};
+use super::observer::Observer;
 
 /// A partition: topic and number.
 pub type Partition = (String, i32);
