@@ -45,6 +45,9 @@ pub trait Log {
     /// The offset before which everything readable was handed over, as far as it is known without waiting.
     fn position(&mut self) -> i64;
 
+    /// The partition's high watermark as last heard, without asking; `None` before anything was heard.
+    fn known_end(&self) -> Option<i64>;
+
     /// The partition's high watermark, open transactions included.
     fn end_offset(&mut self, wait: Duration) -> Result<i64, LogError>;
 

@@ -117,6 +117,10 @@ impl<C: ConsumerContext + 'static> Log for PartitionLog<C> {
         native.map_or(known, |native| known.max(native))
     }
 
+    fn known_end(&self) -> Option<i64> {
+        ffi::known_end(&self.consumer, &self.topic_c, self.partition)
+    }
+
     fn end_offset(&mut self, wait: Duration) -> Result<i64, LogError> {
         self.observer.end_offset(&self.topic, self.partition, wait)
     }

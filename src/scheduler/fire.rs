@@ -143,10 +143,13 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
             self.shard.release();
             return Ok(());
         }
-        match self.settings.mode {
+        self.status.in_flight.set_count(batch.entries.len());
+        let outcome = match self.settings.mode {
             Mode::Transactional => self.fire_in_transaction(&batch),
             Mode::Plain => self.fire_plainly(&batch),
-        }
+        };
+        self.status.in_flight.set(0);
+        outcome
     }
 
     /// When there may be something to fire: the next due time, and however long it may wait for others.
@@ -236,7 +239,7 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
                 destination = view.schedule.topic,
                 attempts = *attempts,
                 retry_in = ?delay,
-                unsaid,
+                unsaid = (unsaid > 0).then_some(unsaid),
                 "cannot deliver a schedule, set it aside: {error}"
             );
         }

@@ -23,6 +23,7 @@ fn a_broker_that_stops_and_one_that_crashes_lose_and_double_nothing() {
     goes_on();
 
     traffic.stop();
+    scene.await_settled(i64::MAX);
     // The same process all along: it recovers by itself.
     assert_eq!(kms.sigterm_and_wait().code(), Some(0));
     scene.assert_everything_fired_once(&settings);

@@ -33,6 +33,7 @@ fn instances_share_the_partitions_and_hand_them_over() {
     await_all_firing(&[&fourth]);
 
     traffic.stop();
+    scene.await_settled(i64::MAX);
     assert_eq!(fourth.sigterm_and_wait().code(), Some(0));
     scene.assert_everything_fired_once(&settings);
 }

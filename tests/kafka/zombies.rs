@@ -29,6 +29,7 @@ fn a_thawed_instance_doubles_nothing_and_rejoins_without_a_fight() {
         arrived = scene.arrived().len();
     }
     traffic.stop();
+    scene.await_settled(i64::MAX);
     assert_eq!(fenced(&other), 0.0, "the thawed instance took partitions from their owner");
     assert_eq!(other.sigterm_and_wait().code(), Some(0));
     assert_eq!(frozen.sigterm_and_wait().code(), Some(0));
@@ -49,6 +50,7 @@ fn deployments_of_two_groups_fence_each_other_and_double_nothing() {
     }
     scene.await_arrivals(scene.arrived().len() + 100);
     traffic.stop();
+    scene.await_settled(i64::MAX);
     assert_eq!(one.sigterm_and_wait().code(), Some(0));
     assert_eq!(other.sigterm_and_wait().code(), Some(0));
     scene.assert_everything_fired_once(&settings);

@@ -233,3 +233,23 @@ pub(in crate::kafka) fn position<C: ConsumerContext>(
         (err == RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR && offset >= 0).then_some(offset)
     }
 }
+
+/// The partition's high watermark as the last answer to a fetch gave it; `None` before the first.
+pub(in crate::kafka) fn known_end<C: ConsumerContext>(
+    consumer: &BaseConsumer<C>,
+    topic: &std::ffi::CStr,
+    partition: i32,
+) -> Option<i64> {
+    let (mut low, mut high) = (-1, -1);
+    // SAFETY: a live client, a NUL-terminated topic and two valid out-pointers; nothing is asked of the cluster.
+    let err = unsafe {
+        sys::rd_kafka_get_watermark_offsets(
+            consumer.client().native_ptr(),
+            topic.as_ptr(),
+            partition,
+            &raw mut low,
+            &raw mut high,
+        )
+    };
+    (err == RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR && high >= 0).then_some(high)
+}
