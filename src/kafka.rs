@@ -13,6 +13,7 @@ pub mod log;
 pub mod observer;
 pub mod producer;
 pub mod topics;
+pub mod troubles;
 
 use std::time::Duration;
 
