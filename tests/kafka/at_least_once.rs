@@ -65,7 +65,7 @@ fn tombstones_behind_a_foreign_transaction_count_at_the_next_start() {
             stage.put("k", &stage.plan("k").due_in(1_500));
             await_metric(&kms, "kms_schedules_pending", &[], 1.0);
             foreign.begin();
-            foreign.produce(&[stage.record(stage.topic(), "foreign", &stage.plan("foreign"))]).unwrap();
+            foreign.produce(&[stage.topic().record("foreign", &stage.plan("foreign"))]).unwrap();
             stage.await_messages(1);
             await_metric(&kms, "kms_schedules_pending", &[], 0.0);
             assert!(kms.sigterm_and_wait().success());

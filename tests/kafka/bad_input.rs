@@ -8,7 +8,9 @@ use crate::support::now_ms;
 fn bad_avro() -> Vec<Vec<u8>> {
     let datum = |numbers: &[i64]| {
         let mut datum = Vec::new();
-        numbers.iter().for_each(|number| avro_long(&mut datum, *number));
+        for number in numbers {
+            avro_long(&mut datum, *number);
+        }
         datum
     };
     // A whole datum up to its headers: time 1, topic "", key "", value null.

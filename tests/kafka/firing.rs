@@ -199,11 +199,11 @@ fn thousands_that_are_due_together_arrive_once_each() {
 /// The topic's ID as the broker itself noted it, beside the partition's log.
 fn topic_id(place: &Place) -> String {
     let brokers = fs::read_dir(env!("CARGO_TARGET_TMPDIR")).unwrap().flatten();
-    let notes = brokers.map(|broker| {
+    let mut notes = brokers.map(|broker| {
         let partition = Path::new("data").join(format!("{}-{}", place.topic, place.partition));
         broker.path().join(partition).join("partition.metadata")
     });
-    let note = notes.filter_map(|note| fs::read_to_string(note).ok()).next().expect("a broker has the topic");
+    let note = notes.find_map(|note| fs::read_to_string(note).ok()).expect("a broker has the topic");
     note.lines().find_map(|line| line.strip_prefix("topic_id: ")).expect("the ID is in it").to_owned()
 }
 

@@ -81,7 +81,7 @@ fn what_is_written_while_eight_partitions_load_is_delivered_once() {
             let record = if number % 10 == 9 {
                 NewRecord::to(&topic.name).key(id)
             } else {
-                stage.record(topic, id, &ballast)
+                topic.record(id, &ballast)
             };
             records.push(record.partition(partition));
         }
@@ -139,7 +139,7 @@ fn a_foreign_transaction_left_open_holds_a_takeover_back_and_nothing_fires_wrong
     let foreign = stage.client.foreign(&unique("foreign"), Duration::from_mins(1));
     foreign.begin();
     let inside = stage.plan("replaced inside");
-    let place = foreign.produce(&[stage.record(topic, "replaced inside", &inside)]).unwrap().remove(0);
+    let place = foreign.produce(&[topic.record("replaced inside", &inside)]).unwrap().remove(0);
     stage.cancel("cancelled behind");
     stage.put("scheduled behind", &stage.plan("scheduled behind"));
 
@@ -167,7 +167,7 @@ fn partitions_that_end_in_foreign_transactions_go_live() {
     let transaction = |partitions: &[i32], commit: bool| {
         foreign.begin();
         let plans: Vec<_> = partitions.iter().map(|partition| (*partition, stage.plan("in"))).collect();
-        let record = |(partition, plan): &(i32, _)| stage.record(topic, "in", plan).partition(*partition);
+        let record = |(partition, plan): &(i32, _)| topic.record("in", plan).partition(*partition);
         let places = foreign.produce(&plans.iter().map(record).collect::<Vec<_>>()).unwrap();
         if commit {
             foreign.commit().unwrap();

@@ -9,9 +9,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 
+use crate::judged;
 use crate::support::broker::Broker;
 use crate::support::client::{Client, Isolation, NewRecord, Place, Reader, Seen, unique};
-use crate::support::history::{History, Message, Record, Verdict, Write, payload_id};
+use crate::support::history::{History, Record, Verdict, Write, payload_id};
 use crate::support::kms::{Kms, Settings};
 use crate::support::{PATIENCE, http, now_ms, poll_until};
 
@@ -132,6 +133,13 @@ pub(crate) struct Topic {
     pub(crate) format: Format,
 }
 
+impl Topic {
+    /// The record that schedules `plan`; its partition is still open.
+    pub(crate) fn record(&self, id: impl AsRef<[u8]>, plan: &Plan) -> NewRecord {
+        NewRecord::to(&self.name).key(id).value(plan.encoded(self.format))
+    }
+}
+
 /// See the file's head. Most tests have one schedule topic, which the methods mean unless they take another.
 pub(crate) struct Stage {
     pub(crate) client: Client,
@@ -245,11 +253,6 @@ impl Stage {
         }
     }
 
-    /// The record that schedules `plan`; its partition is still open.
-    pub(crate) fn record(&self, topic: &Topic, id: impl AsRef<[u8]>, plan: &Plan) -> NewRecord {
-        NewRecord::to(&topic.name).key(id).value(plan.encoded(topic.format))
-    }
-
     /// Writes the schedule where Java's partitioner would have it.
     pub(crate) fn put(&self, id: impl AsRef<[u8]>, plan: &Plan) -> Place {
         self.put_all(&[(id, plan.clone())]).remove(0)
@@ -257,7 +260,7 @@ impl Stage {
 
     /// Writes the schedule to that partition, whatever a partitioner would say.
     pub(crate) fn put_on(&self, topic: &Topic, partition: i32, id: impl AsRef<[u8]>, plan: &Plan) -> Place {
-        let record = self.record(topic, id.as_ref(), plan).partition(partition);
+        let record = topic.record(id.as_ref(), plan).partition(partition);
         let place = self.client.produce(&[record]).remove(0);
         self.note(&place, id, plan);
         place
@@ -265,7 +268,7 @@ impl Stage {
 
     /// Writes many schedules at once.
     pub(crate) fn put_all<Id: AsRef<[u8]>>(&self, plans: &[(Id, Plan)]) -> Vec<Place> {
-        let records: Vec<_> = plans.iter().map(|(id, plan)| self.record(self.topic(), id, plan)).collect();
+        let records: Vec<_> = plans.iter().map(|(id, plan)| self.topic().record(id, plan)).collect();
         let places = self.client.produce(&records);
         for (place, (id, plan)) in places.iter().zip(plans) {
             self.note(place, id, plan);
@@ -280,7 +283,7 @@ impl Stage {
             destination: plan.destination.clone(),
             payload_id: payload_id(plan.value.as_deref()),
         };
-        self.ledger.lock().unwrap().insert(place.clone(), record_at(place, id.as_ref(), write));
+        self.ledger.lock().unwrap().insert(place.clone(), judged::record(place, id.as_ref(), write));
     }
 
     /// Cancels a schedule: a null value without headers.
@@ -340,13 +343,7 @@ impl Stage {
             self.client.await_stable(&[destination], PATIENCE);
             self.client.read_topic(destination, Isolation::ReadCommitted)
         });
-        let messages = messages.map(|seen| Message {
-            destination: seen.topic,
-            payload_id: payload_id(seen.value.as_deref()),
-            key: seen.key.unwrap_or_default(),
-            seen_at_ms: seen.timestamp_ms,
-        });
-        History { records, messages: messages.collect(), until_ms }.judge()
+        History { records, messages: messages.map(judged::message).collect(), until_ms }.judge()
     }
 
     /// The committed records of the schedule topic whose ID is `id`, in order of partition and offset.
@@ -358,19 +355,10 @@ impl Stage {
     }
 }
 
-fn record_at(place: &Place, id: &[u8], write: Write) -> Record {
-    let Place { topic, partition, offset } = place.clone();
-    Record { topic, partition, offset, key: id.to_vec(), write }
-}
-
 /// A record that is no schedule of the test's: a delete, the scheduler's tombstone, or something invalid.
 fn unscheduled(seen: &Seen) -> Record {
-    let write = match (&seen.value, seen.header("schedule:expired")) {
-        (Some(_), _) => Write::Invalid,
-        (None, Some(b"true")) => Write::Expired,
-        (None, _) => Write::Delete,
-    };
-    record_at(&seen.place(), seen.key.as_deref().unwrap_or_default(), write)
+    let write = if seen.value.is_some() { Write::Invalid } else { judged::null_value(seen) };
+    judged::record(&seen.place(), seen.key.as_deref().unwrap_or_default(), write)
 }
 
 /// Runs a test in both deliveries at once: most of its time it waits.
