@@ -8,6 +8,7 @@
 //! 5. apply the tombstones locally, exactly as if they had been read.
 
 use std::collections::{HashMap, HashSet};
+use std::time::Duration;
 
 use crate::engine::{BatchLimits, Handle, View};
 use crate::kafka::producer::Mode;
@@ -23,6 +24,8 @@ use super::throttle::Throttle;
 const TOMBSTONE_OVERHEAD_BYTES: usize = 128;
 /// Schedules in a batch whose messages are sent one at a time, to learn which of them is refused.
 const CAREFUL_COUNT: usize = 64;
+/// How long one read waits while a transaction is open; a fetch answers sooner.
+const VERIFY_WAIT: Duration = Duration::from_millis(50);
 /// A destination that was refused is not asked about again for this long.
 const REFUSAL_REMEMBERED_MS: u64 = 1_000;
 
@@ -315,7 +318,7 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
         while self.shard.applied() < base {
             self.status.beat();
             let before = self.shard.applied();
-            self.read(SLICE.min(super::runner::VERIFY_WAIT))?;
+            self.read(VERIFY_WAIT)?;
             if self.shard.applied() == before && self.clock.monotonic_ms() > give_up_ms {
                 // Another producer's transaction is open on this partition. While it is, nobody can know what it will
                 // say about the schedules of this batch: wait without holding the partition back ourselves.

@@ -34,8 +34,6 @@ const PROGRESS_EVERY_MS: u64 = 5_000;
 const FENCED_BACKOFF_MS: u64 = 4_000;
 const BACKOFF_LONGEST_MS: u64 = 60_000;
 const COMMANDS_PER_ROUND: usize = 64;
-/// How long one read waits while a transaction is open; a fetch answers sooner.
-pub(super) const VERIFY_WAIT: Duration = Duration::from_millis(50);
 
 /// What the owner of the thread tells it.
 #[derive(Debug, Default)]

@@ -63,11 +63,11 @@ fn partitions_that_stay_notice_nothing_of_those_that_are_added() {
 #[track_caller]
 pub(crate) fn await_shares(instances: &[&Kms], total: i32) {
     let mut shares = Vec::new();
-    let shared = poll_until(PATIENCE, || {
+    let done = poll_until(PATIENCE, || {
         shares = instances.iter().map(|kms| live_partitions(kms)).collect();
         (shares.iter().all(|live| *live > 0) && shares.iter().sum::<i32>() == total).then_some(())
     });
-    assert!(shared.is_some(), "{total} partitions were not shared in {PATIENCE:?}: {shares:?}");
+    assert!(done.is_some(), "{total} partitions were not shared in {PATIENCE:?}: {shares:?}");
 }
 
 /// How many partitions an instance delivers for; 0 while it is not ready.
