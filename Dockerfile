@@ -13,8 +13,8 @@ COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certifica
 COPY --from=build /kms /usr/local/bin/kms
 USER 10001:10001
 WORKDIR /tmp
-# 9401: metrics and health. 9402: admin API and dashboard, on 127.0.0.1 unless admin.listen and admin.token say otherwise.
-EXPOSE 9401 9402
+# Metrics and health.
+EXPOSE 9401
 # No HEALTHCHECK: orchestrators ask :9401/health/live and :9401/health/ready themselves, and there is no shell tool here
 # to ask with. A scheduler that is loading is not ready, and must not be restarted for it.
 ENTRYPOINT ["kms"]

@@ -48,7 +48,7 @@ pub enum ServeError {
 pub async fn bind(listen: SocketAddr) -> Result<TcpListener, ServeError> {
     let listener = TcpListener::bind(listen).await.map_err(|source| ServeError::Bind { listen, source })?;
     let bound = listener.local_addr().map_err(|source| ServeError::Bind { listen, source })?;
-    tracing::info!(address = %bound, "metrics and health are served on http://{bound}");
+    tracing::info!("metrics and health are served on http://{bound}");
     Ok(listener)
 }
 

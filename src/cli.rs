@@ -20,6 +20,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::config::{ConfigError, Loaded, Notice, Settings, Sources};
 use crate::kafka::client::ClientError;
+use crate::kafka::topics::TopicsError;
 use crate::telemetry;
 use crate::version::Version;
 
@@ -96,9 +97,13 @@ fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
 struct UsageError(String);
 
 fn exit_code(error: &anyhow::Error) -> ExitCode {
-    let is_usage = error
-        .chain()
-        .any(|cause| cause.is::<UsageError>() || cause.is::<ConfigError>() || cause.is::<ClientError>());
+    let is_usage = error.chain().any(|cause| {
+        let topics = cause.downcast_ref();
+        cause.is::<UsageError>()
+            || cause.is::<ConfigError>()
+            || cause.is::<ClientError>()
+            || matches!(topics, Some(TopicsError::Client(_) | TopicsError::IllegalName(_)))
+    });
     if is_usage { ExitCode::from(2) } else { ExitCode::FAILURE }
 }
 
@@ -206,6 +211,9 @@ mod tests {
         assert_eq!(code(ConfigError::NoTopics.into()), two);
         assert_eq!(code(UsageError("x".into()).into()), two);
         assert_eq!(code(anyhow::Error::from(ConfigError::NoTopics).context("while starting")), two);
+        let property = ClientError::Property { client: "consumer", why: "x".into() };
+        assert_eq!(code(TopicsError::Client(property).into()), two);
+        assert_eq!(code(TopicsError::IllegalName("a b".into()).into()), two);
         assert_eq!(code(anyhow::anyhow!("x")), format!("{:?}", ExitCode::from(1)));
     }
 

@@ -64,6 +64,17 @@ pub enum Delivery {
     AtLeastOnce,
 }
 
+impl Delivery {
+    /// As the setting has it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::ExactlyOnce => "exactly-once",
+            Self::AtLeastOnce => "at-least-once",
+        }
+    }
+}
+
 /// The cluster and how to reach it.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 pub struct Kafka {

@@ -18,7 +18,7 @@
 mod index;
 mod list;
 mod payload;
-pub mod pending;
+mod pending;
 mod ready;
 pub mod shard;
 mod slab;
@@ -26,4 +26,3 @@ mod topics;
 mod wheel;
 
 pub use pending::{BatchLimits, EntryState, Handle, ListCursor, PendingSet, Upserted, View};
-pub use topics::TopicId;

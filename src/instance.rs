@@ -9,7 +9,7 @@ use crate::admin;
 use crate::config::Settings;
 use crate::kafka::client;
 use crate::kafka::observer::{Observer, QuietContext, TopicIds};
-use crate::kafka::topics::{Severity, TopicAdmin};
+use crate::kafka::topics::{Severity, TopicAdmin, legal_topics};
 use crate::schedule::DueTime;
 use crate::telemetry::Metrics;
 
@@ -36,6 +36,7 @@ const ASK: Duration = Duration::from_secs(10);
 /// Runs an instance until it is told to stop (SIGTERM, SIGINT).
 pub fn run(settings: Settings, options: RunOptions) -> anyhow::Result<()> {
     settings.require_topics()?;
+    legal_topics(&settings)?;
     if options.dry_run {
         return dry_run::dry_run(&settings, &mut std::io::stdout().lock());
     }
@@ -81,10 +82,8 @@ pub fn run_until(
 
     let topic_admin = TopicAdmin::new(&settings, QuietContext, ASK)?;
     if settings.topics.create {
-        let created = topic_admin.create(&settings)?;
-        if !created.is_empty() {
-            tracing::info!(topics = ?created, "created schedule topics");
-        }
+        // Best before the subscription, which then finds them; otherwise the watch tries again.
+        create_topics(&topic_admin, &settings);
     }
     let skip_before_ms = options.skip_overdue_before.map(DueTime::epoch_ms);
     let retentions: HashMap<String, Arc<TombstoneRetention>> =
@@ -116,7 +115,7 @@ pub fn run_until(
         group = settings.kafka.group_id,
         avro = ?settings.topics.avro,
         json = ?settings.topics.json,
-        delivery = ?settings.delivery,
+        delivery = settings.delivery.name(),
         "started"
     );
     let outcome = serve(&supervisor, status, settings.health.stalled_after, stop);
@@ -137,8 +136,16 @@ fn serve(
     stalled_after: Duration,
     stop: &AtomicBool,
 ) -> anyhow::Result<()> {
+    let mut was_ready = false;
     while !stop.load(Ordering::Relaxed) {
         supervisor.poll();
+        let ready = status.ready();
+        if ready && !was_ready {
+            let owned = status.partitions();
+            let pending: i64 = owned.iter().map(|(_, _, figures)| figures.pending.get()).sum();
+            tracing::info!(partitions = owned.len(), pending, "ready");
+        }
+        was_ready = ready;
         for (topic, partition, figures) in status.partitions() {
             let age = figures.heartbeat_age();
             // librdkafka's own watchdog watches the process, not one thread of it.
@@ -152,7 +159,15 @@ fn serve(
     Ok(())
 }
 
-/// Learns how long the topics keep tombstones and warns, once each, about what is not as recommended.
+fn create_topics(topic_admin: &TopicAdmin<QuietContext>, settings: &Settings) {
+    match topic_admin.create(settings) {
+        Ok(created) if created.is_empty() => {}
+        Ok(created) => tracing::info!(topics = ?created, "created schedule topics"),
+        Err(error) => tracing::warn!("cannot create schedule topics yet: {error}"),
+    }
+}
+
+/// Creates what is missing if that is wanted, learns how long the topics keep tombstones and warns, once each, about what is not as recommended.
 fn configuration_check(
     settings: &Arc<Settings>,
     retentions: HashMap<String, Arc<TombstoneRetention>>,
@@ -161,6 +176,9 @@ fn configuration_check(
     let settings = Arc::clone(settings);
     let said: Mutex<HashSet<String>> = Mutex::default();
     Box::new(move || {
+        if settings.topics.create {
+            create_topics(&topic_admin, &settings);
+        }
         match topic_admin.tombstone_retention(&settings) {
             Ok(found) => found.iter().for_each(|(topic, retention)| retentions[topic].set(*retention)),
             Err(error) => tracing::debug!("the topics' delete.retention.ms is not known: {error}"),

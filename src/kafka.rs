@@ -1,7 +1,7 @@
 //! Kafka behind three narrow traits: the [`Log`] a shard reads, the [`Transactions`] it writes, and the [`Clock`].
 //!
-//! The scheduler is generic over them, so the same shard code runs against librdkafka and against a simulated
-//! cluster. Everything unsafe lives in `ffi`.
+//! The scheduler is generic over them: a shard's code knows neither librdkafka nor the machine's clocks. Everything
+//! unsafe lives in `ffi`.
 
 pub mod client;
 pub mod clock;
@@ -36,18 +36,16 @@ pub trait Clock {
 
 /// One partition of a schedule topic, read in order with read-committed isolation.
 pub trait Log {
-    /// Waits up to `wait` for something to read, then hands at most `max` items to `sink`, in log order.
-    ///
-    /// Returns the number handed over; 0 after a wait in vain or a wake-up.
-    fn read(
-        &mut self,
-        wait: Duration,
-        max: usize,
-        sink: &mut dyn FnMut(LogItem<'_>),
-    ) -> Result<usize, LogError>;
+    /// Waits up to `wait` for something to read, then hands at most `max` items to `sink`, in log order; none after a
+    /// wait in vain or a wake-up.
+    fn read(&mut self, wait: Duration, max: usize, sink: &mut dyn FnMut(LogItem<'_>))
+    -> Result<(), LogError>;
 
     /// The offset before which everything readable was handed over, as far as it is known without waiting.
     fn position(&mut self) -> i64;
+
+    /// The partition's high watermark as last heard, without asking; `None` before anything was heard.
+    fn known_end(&self) -> Option<i64>;
 
     /// The partition's high watermark, open transactions included.
     fn end_offset(&mut self, wait: Duration) -> Result<i64, LogError>;

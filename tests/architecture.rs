@@ -24,12 +24,12 @@ enum Crates {
 use Crates::{AllBut, Pure};
 
 const ROOMS: &[Room] = &[
-    Room { name: "schedule", rooms: &[], crates: Pure(&["bytes"]) },
-    Room { name: "engine", rooms: &["schedule"], crates: Pure(&["bytes", "slab", "hashbrown", "foldhash"]) },
+    Room { name: "schedule", rooms: &[], crates: Pure(&[]) },
+    Room { name: "engine", rooms: &["schedule"], crates: Pure(&["slab", "hashbrown", "foldhash"]) },
     Room {
         name: "codec",
         rooms: &["schedule"],
-        crates: Pure(&["bytes", "apache_avro", "base64", "base64_simd", "serde", "serde_json", "thiserror"]),
+        crates: Pure(&["apache_avro", "base64", "base64_simd", "serde", "serde_json", "thiserror"]),
     },
     Room { name: "config", rooms: &["schedule"], crates: AllBut(RDKAFKA) },
     // Observes what the shards publish (`scheduler::status`).
@@ -375,8 +375,7 @@ mod canaries {
 
     fn found_in(module: &[&str], text: &str) -> Vec<String> {
         let module: Vec<String> = module.iter().map(|part| (*part).to_owned()).collect();
-        let dependencies =
-            dependencies("[dependencies]\nrdkafka = '1'\nbytes = '1'\nslab = '1'\ntokio = '1'");
+        let dependencies = dependencies("[dependencies]\nrdkafka = '1'\nslab = '1'\ntokio = '1'");
         breaches(&module, &Source::read(text, &module), &dependencies)
     }
 
@@ -415,10 +414,7 @@ mod canaries {
     fn what_is_allowed_and_what_is_not_code_is_left_alone() {
         for (module, text) in [
             (&["engine", "wheel"][..], "use super::slab::X; use crate::{engine::index, schedule::DueTime};"),
-            (
-                &["engine"],
-                "use std::{fmt, collections::BTreeMap, time::Duration}; use bytes::Bytes; use slab::Slab;",
-            ),
+            (&["engine"], "use std::{fmt, collections::BTreeMap, time::Duration}; use slab::Slab;"),
             (
                 &["engine"],
                 "// use crate::kafka;\n/* use crate::kafka; /* nested */ */ const S: &str = \"crate::kafka\";",

@@ -110,7 +110,10 @@ pub(super) fn reader(
     config.set("group.id", &settings.kafka.group_id);
     let (reader, quiet): (Reader, _) = connect(settings, &config)?;
     match partitions_of(&reader, &quiet, settings, topic)? {
-        0 => Err(anyhow!("the topic `{topic}` does not exist on {}", settings.kafka.brokers)),
+        0 => Err(anyhow!(
+            "the topic `{topic}` does not exist on {}; create it first, or check the name",
+            settings.kafka.brokers
+        )),
         partitions => Ok((reader, quiet, i32::try_from(partitions)?)),
     }
 }

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
+use super::connection::reach;
 use super::{SettingsArgs, print, text};
 use crate::config::{Loaded, Notice};
 use crate::instance::{self, RunOptions};
@@ -40,6 +41,11 @@ pub(super) struct RunArgs {
 pub(super) fn execute(args: &RunArgs) -> anyhow::Result<ExitCode> {
     let Loaded { settings, notices } = args.settings.load()?;
     if args.print_config {
+        for notice in &notices {
+            if let Notice::Warning(text) = notice {
+                eprintln!("kms: warning: {text}");
+            }
+        }
         print(&settings.print_masked())?;
         return Ok(ExitCode::SUCCESS);
     }
@@ -50,6 +56,9 @@ pub(super) fn execute(args: &RunArgs) -> anyhow::Result<ExitCode> {
             Notice::Info(text) => tracing::info!("{text}"),
             Notice::Warning(text) => tracing::warn!("{text}"),
         }
+    }
+    if args.dry_run {
+        reach(&settings)?;
     }
     let options = RunOptions {
         dry_run: args.dry_run,

@@ -60,13 +60,21 @@ pub(super) fn execute(args: &TailArgs) -> anyhow::Result<ExitCode> {
 
     let mut out = std::io::stdout().lock();
     let mut left = args.count.unwrap_or(u64::MAX);
+    let mut said = String::new();
     while left > 0 {
         match reader.poll(Duration::from_secs(1)) {
             None | Some(Err(KafkaError::PartitionEOF(_))) => {}
             // Connections that come and go are for librdkafka to mend.
-            Some(Err(error)) if is_passing(&error) => tracing::warn!("{}", quiet.explain(&settings, &error)),
+            Some(Err(error)) if is_passing(&error) => {
+                let trouble = quiet.explain(&settings, &error).to_string();
+                if trouble != said {
+                    tracing::warn!("{trouble}");
+                    said = trouble;
+                }
+            }
             Some(Err(error)) => return Err(anyhow!("reading `{}` failed: {error}", args.topic)),
             Some(Ok(message)) => {
+                said.clear();
                 let line = if args.json { as_json(&message) } else { as_text(&message) };
                 let written = writeln!(out, "{line}").and_then(|()| out.flush());
                 if written.is_err_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe) {

@@ -75,8 +75,6 @@ pub struct View<'a> {
     pub state: EntryState,
     /// The schedule itself.
     pub schedule: Schedule<'a>,
-    /// The destination topic as a number; see [`TopicId`] for how long it holds.
-    pub topic_id: TopicId,
     /// The headers of the record itself, not of the message to deliver.
     pub record_headers: Headers<'a>,
 }
@@ -156,7 +154,7 @@ enum Bulk {
 }
 
 impl PendingSet {
-    /// An empty set in bulk mode. The seed keys the hash of the IDs: random in production, fixed in a simulation.
+    /// An empty set in bulk mode. The seed keys the hash of the IDs: random in production, fixed in a test.
     #[must_use]
     pub fn new(hash_seed: u64) -> Self {
         Self::with_expected(hash_seed, 0)
@@ -546,7 +544,6 @@ impl PendingSet {
                 value: parts.value,
                 headers: parts.headers,
             },
-            topic_id: parts.topic,
             record_headers: parts.record_headers,
         }
     }

@@ -9,15 +9,13 @@ use super::index::IdHasher;
 
 /// A destination topic of a set, as a number.
 ///
-/// It stands for the same name as long as some schedule of the set goes there, and may stand for another one later:
-/// what is kept by it has to be compared with the name when it is used.
+/// It stands for the same name as long as some schedule of the set goes there, and may stand for another one later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct TopicId(u32);
+pub(super) struct TopicId(u32);
 
 impl TopicId {
     /// The number itself.
-    #[must_use]
-    pub const fn number(self) -> u32 {
+    pub(super) const fn number(self) -> u32 {
         self.0
     }
 

@@ -99,15 +99,6 @@ pub fn producer(settings: &Settings) -> Result<ClientConfig, ClientError> {
     validated(config, "producer")
 }
 
-/// What to do about a complaint of librdkafka's that does not say so itself.
-#[must_use]
-pub fn remedy(complaint: &str) -> Option<&'static str> {
-    complaint.contains("certificate verify failed").then_some(
-        "the broker's certificate must be signed by one in TRUSTSTORE_LOCATION and name the host that kms connects to \
-         (the property ssl.endpoint.identification.algorithm=none switches the check of the name off)",
-    )
-}
-
 fn common(settings: &Settings) -> Result<ClientConfig, ClientError> {
     let kafka = &settings.kafka;
     let mut config = ClientConfig::new();

@@ -13,7 +13,7 @@ mod queue;
 mod topics;
 
 pub(super) use producer::{NativeProducer, Report, TopicHandle};
-pub(super) use queue::{NativeQueue, QueueItem, QueueWaker, position};
+pub(super) use queue::{NativeQueue, QueueItem, QueueWaker, known_end, position};
 pub(super) use topics::topic_ids;
 
 use std::ffi::{CStr, c_char};

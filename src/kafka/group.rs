@@ -15,6 +15,8 @@ use rdkafka::message::Message as _;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use rdkafka::types::RDKafkaRespErr;
 
+use super::Clock;
+use super::clock::SystemClock;
 use super::log::PartitionLog;
 use super::observer::{Observer, log_client_line};
 
@@ -44,6 +46,7 @@ pub struct GroupContext<H: Members> {
     members: Mutex<H>,
     observer: Arc<Observer>,
     consumer: OnceLock<Weak<BaseConsumer<GroupContext<H>>>>,
+    troubles: Mutex<Troubles>,
 }
 
 /// How long one poll waits; events end it sooner.
@@ -59,7 +62,12 @@ impl<H: Members> Group<H> {
         observer: Arc<Observer>,
         members: H,
     ) -> Result<Self, KafkaError> {
-        let context = GroupContext { members: Mutex::new(members), observer, consumer: OnceLock::new() };
+        let context = GroupContext {
+            members: Mutex::new(members),
+            observer,
+            consumer: OnceLock::new(),
+            troubles: Mutex::default(),
+        };
         let consumer: Arc<BaseConsumer<GroupContext<H>>> = Arc::new(config.create_with_context(context)?);
         consumer.context().consumer.get_or_init(|| Arc::downgrade(&consumer));
         consumer.subscribe(topics)?;
@@ -75,7 +83,7 @@ impl<H: Members> Group<H> {
             Err(KafkaError::MessageConsumption(
                 code @ (RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic),
             )) => tracing::debug!("a schedule topic does not exist yet: {code}"),
-            Err(error) => tracing::warn!("consumer group: {error}"),
+            Err(error) => self.consumer.context().complain(&error),
         }
         None
     }
@@ -115,6 +123,13 @@ impl<H: Members> GroupContext<H> {
         self.members.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn complain(&self, error: &KafkaError) {
+        let mut troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(sentence) = troubles.sentence(error, SystemClock::new().monotonic_ms()) {
+            tracing::warn!("{sentence}");
+        }
+    }
+
     fn assign(&self, consumer: &Arc<BaseConsumer<Self>>, list: &mut TopicPartitionList) {
         let mut logs = Vec::new();
         for (topic, partition) in partitions_of(list) {
@@ -142,6 +157,8 @@ impl<H: Members> ClientContext for GroupContext<H> {
 
     fn error(&self, error: KafkaError, reason: &str) {
         tracing::debug!("librdkafka: {error}: {reason}");
+        // The poll that returns the error follows; it does not have the reason.
+        self.troubles.lock().unwrap_or_else(PoisonError::into_inner).heard(&error, reason);
     }
 }
 
@@ -162,4 +179,83 @@ impl<H: Members> ConsumerContext for GroupContext<H> {
 
 fn partitions_of(list: &TopicPartitionList) -> Vec<Partition> {
     list.elements().iter().map(|element| (element.topic().to_owned(), element.partition())).collect()
+}
+
+/// What keeps going wrong is said once in a while: librdkafka repeats itself twenty times a second.
+#[derive(Default)]
+struct Troubles {
+    /// Why the last connection failed, in librdkafka's words.
+    connection: Option<String>,
+    said: Vec<(Option<RDKafkaErrorCode>, u64)>,
+}
+
+/// How long the same trouble is not said again.
+const SAID_FOR_MS: u64 = 30_000;
+
+impl Troubles {
+    fn heard(&mut self, error: &KafkaError, reason: &str) {
+        // That all brokers are down counts them, and so hides the reason that came before it.
+        if is_unreachable(error) && error.rdkafka_error_code() != Some(RDKafkaErrorCode::AllBrokersDown) {
+            let reason = reason.split_once(" (after ").map_or(reason, |(what, _)| what);
+            self.connection = Some(reason.to_owned());
+        }
+    }
+
+    /// What to say about `error` at `now_ms` (monotonic); `None`: it was said a moment ago.
+    fn sentence(&mut self, error: &KafkaError, now_ms: u64) -> Option<String> {
+        let unreachable = is_unreachable(error);
+        let kind = if unreachable { None } else { error.rdkafka_error_code() };
+        self.said.retain(|(_, at_ms)| now_ms < at_ms + SAID_FOR_MS);
+        if self.said.iter().any(|(said, _)| *said == kind) {
+            return None;
+        }
+        self.said.push((kind, now_ms));
+        Some(if unreachable {
+            let reason = self.connection.clone().unwrap_or_else(|| error.to_string());
+            format!("cannot reach a broker, trying again until one answers: {reason}")
+        } else {
+            format!("consumer group: {error}")
+        })
+    }
+}
+
+fn is_unreachable(error: &KafkaError) -> bool {
+    use RDKafkaErrorCode as Code;
+    matches!(
+        error.rdkafka_error_code(),
+        Some(Code::BrokerTransportFailure | Code::AllBrokersDown | Code::Resolve | Code::OperationTimedOut)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use RDKafkaErrorCode as Code;
+
+    #[test]
+    fn a_broker_out_of_reach_is_said_once_in_a_while_and_why() {
+        let mut troubles = Troubles::default();
+        let (refused, down) =
+            (Code::BrokerTransportFailure, KafkaError::MessageConsumption(Code::AllBrokersDown));
+        troubles.heard(
+            &KafkaError::Global(refused),
+            "k:1/bootstrap: Connect to ipv4#10.0.0.1:1 failed: Connection refused (after 0ms in state CONNECT)",
+        );
+        troubles.heard(&KafkaError::Global(Code::AllBrokersDown), "1/1 brokers are down");
+        let said = troubles.sentence(&KafkaError::MessageConsumption(refused), 0).unwrap();
+        assert!(said.ends_with("10.0.0.1:1 failed: Connection refused"), "{said}");
+        assert_eq!(troubles.sentence(&down, 1), None);
+        assert!(troubles.sentence(&down, SAID_FOR_MS).is_some());
+    }
+
+    #[test]
+    fn one_trouble_does_not_hide_another() {
+        let mut troubles = Troubles::default();
+        let error = KafkaError::MessageConsumption;
+        assert!(troubles.sentence(&error(Code::AllBrokersDown), 0).is_some());
+        assert!(troubles.sentence(&error(Code::GroupAuthorizationFailed), 0).is_some());
+        assert!(troubles.sentence(&error(Code::TopicAuthorizationFailed), 0).is_some());
+        assert_eq!(troubles.sentence(&error(Code::GroupAuthorizationFailed), 0), None);
+    }
 }

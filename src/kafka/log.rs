@@ -93,10 +93,10 @@ impl<C: ConsumerContext + 'static> Log for PartitionLog<C> {
         wait: Duration,
         max: usize,
         sink: &mut dyn FnMut(LogItem<'_>),
-    ) -> Result<usize, LogError> {
+    ) -> Result<(), LogError> {
         let mut failure = None;
         let after_record = &mut self.after_record;
-        let count = self.queue.read(wait, max, &mut |item| match item {
+        self.queue.read(wait, max, &mut |item| match item {
             QueueItem::Record { offset, key, value, headers } => {
                 *after_record = offset + 1;
                 sink(LogItem::Record(LogRecord { offset, key, value, headers }));
@@ -104,7 +104,7 @@ impl<C: ConsumerContext + 'static> Log for PartitionLog<C> {
             QueueItem::End { offset } => sink(LogItem::End(offset)),
             QueueItem::Error { code, reason } => failure = Some(log_error(code, reason)),
         });
-        failure.map_or(Ok(count), Err)
+        failure.map_or(Ok(()), Err)
     }
 
     fn position(&mut self) -> i64 {
@@ -114,6 +114,10 @@ impl<C: ConsumerContext + 'static> Log for PartitionLog<C> {
         }
         let native = ffi::position(&self.consumer, &self.topic_c, self.partition);
         native.map_or(known, |native| known.max(native))
+    }
+
+    fn known_end(&self) -> Option<i64> {
+        ffi::known_end(&self.consumer, &self.topic_c, self.partition)
     }
 
     fn end_offset(&mut self, wait: Duration) -> Result<i64, LogError> {

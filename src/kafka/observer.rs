@@ -41,14 +41,10 @@ impl Observer {
 
     /// The partition's high watermark, open transactions included.
     pub fn end_offset(&self, topic: &str, partition: i32, wait: Duration) -> Result<i64, LogError> {
-        self.watermarks(topic, partition, wait).map(|(_, high)| high)
-    }
-
-    /// The partition's first offset and its high watermark.
-    pub fn watermarks(&self, topic: &str, partition: i32, wait: Duration) -> Result<(i64, i64), LogError> {
-        self.client.fetch_watermarks(topic, partition, wait).map_err(|error| {
+        let (_, high) = self.client.fetch_watermarks(topic, partition, wait).map_err(|error| {
             LogError::Retriable(format!("cannot ask for the end of {topic}-{partition}: {error}"))
-        })
+        })?;
+        Ok(high)
     }
 
     /// The topic's ID; empty where the cluster has none.

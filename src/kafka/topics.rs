@@ -188,7 +188,8 @@ fn refused(action: &'static str, topic: &str, code: RDKafkaErrorCode) -> TopicsE
     TopicsError::Refused { action, topic: topic.into(), code }
 }
 
-fn legal_topics(settings: &Settings) -> Result<Vec<&str>, TopicsError> {
+/// The schedule topics of `settings`, all of them under names that Kafka allows.
+pub fn legal_topics(settings: &Settings) -> Result<Vec<&str>, TopicsError> {
     let check = |(topic, _)| {
         if is_legal_name(topic) { Ok(topic) } else { Err(TopicsError::IllegalName(topic.into())) }
     };

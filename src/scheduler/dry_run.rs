@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::Settings;
-use crate::engine::pending::{ListCursor, PendingSet};
 use crate::engine::shard::Shard;
+use crate::engine::{ListCursor, PendingSet};
 use crate::kafka::clock::SystemClock;
 use crate::kafka::log::PartitionLog;
 use crate::kafka::observer::{Observer, TopicIds};
@@ -127,7 +127,11 @@ fn tally(settings: &Settings, shard: &Shard, now_ms: i64, report: &mut Report) {
 
 fn print(out: &mut impl Write, topic: &str, format: Format, report: &Report) -> std::io::Result<()> {
     let Report { partitions, records, pending, rejected, .. } = report;
-    writeln!(out, "\n{topic} ({format:?}, {partitions} partitions, {records} records read)")?;
+    let format = match format {
+        Format::Avro => "Avro",
+        Format::Json => "JSON",
+    };
+    writeln!(out, "\n{topic} ({format}, {partitions} partitions, {records} records read)")?;
     writeln!(out, "  pending   {pending}")?;
     let overdue: usize = report.overdue.iter().sum();
     writeln!(out, "  overdue   {overdue} (would be delivered at once)")?;

@@ -9,14 +9,14 @@
 
 use std::collections::{HashMap, HashSet};
 
-use crate::engine::pending::{BatchLimits, Handle, View};
+use crate::engine::{BatchLimits, Handle, View};
 use crate::kafka::producer::Mode;
 use crate::kafka::{Clock, Kind, Log, Message, SendError, TransactionError, Transactions};
 use crate::schedule::{Headers, HeadersBuf};
 
 use super::record::Applier;
 use super::runner::{ADVANCE_BUDGET, Interrupted, Order, Runner, SLICE, Written};
-use super::status::{SetAsideReason, TransactionOutcome};
+use super::status::{self, SetAsideReason, TransactionOutcome};
 use super::throttle::Throttle;
 
 /// What a record of the log costs beside its key: lengths, deltas and the two headers of a tombstone.
@@ -136,10 +136,13 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
             self.shard.release();
             return Ok(());
         }
-        match self.settings.mode {
+        self.status.in_flight.set_count(batch.entries.len());
+        let outcome = match self.settings.mode {
             Mode::Transactional => self.fire_in_transaction(&batch),
             Mode::Plain => self.fire_plainly(&batch),
-        }
+        };
+        self.status.in_flight.set(0);
+        outcome
     }
 
     /// When there may be something to fire: the next due time, and however long it may wait for others.
@@ -229,7 +232,7 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
                 destination = view.schedule.topic,
                 attempts = *attempts,
                 retry_in = ?delay,
-                unsaid,
+                unsaid = (unsaid > 0).then_some(unsaid),
                 "cannot deliver a schedule, set it aside: {error}"
             );
         }
@@ -329,6 +332,7 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
                     partition = self.partition,
                     "{reason}; nothing fires before it ends"
                 );
+                self.status.set_phase(status::Phase::Waiting);
                 self.status.set_reason(reason);
                 self.abort_cleanly()?;
                 self.blocked_until = Some(base);

@@ -166,7 +166,7 @@ impl Applier {
                 topic = self.topic,
                 partition = self.partition,
                 offset,
-                unsaid,
+                unsaid = (unsaid > 0).then_some(unsaid),
                 "rejected a record that is not a schedule: {reason}"
             );
         }

@@ -9,7 +9,7 @@ use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
 use crate::codec::{self, Scratch};
-use crate::engine::pending::Handle;
+use crate::engine::Handle;
 use crate::engine::shard::{Applied, Phase, Shard};
 use crate::kafka::{Clock, Kind, Log, LogError, LogItem, TransactionError, Transactions};
 
@@ -118,6 +118,8 @@ pub struct Runner<L, T, C> {
     backoff_ms: u64,
     load_started_ms: Option<u64>,
     publish_at_ms: u64,
+    /// The end of the log that was reported last: a last stable offset.
+    last_end: i64,
     progress: Progress,
 }
 
@@ -126,7 +128,6 @@ pub struct Runner<L, T, C> {
 struct Progress {
     said_ms: u64,
     said_offset: i64,
-    start: Option<i64>,
 }
 
 impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
@@ -167,6 +168,7 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
             backoff_ms: 0,
             load_started_ms: None,
             publish_at_ms: 0,
+            last_end: -1,
             progress: Progress::default(),
         }
     }
@@ -209,6 +211,8 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
     /// Learns the topic's ID, ends every other writer of this shard's transactional ID, then asks where the log ends.
     fn take_over(&mut self) -> Result<(), Interrupted> {
         self.status.set_phase(status::Phase::Fencing);
+        // The consumer has been fetching since the assignment: what it read first may be as old as that.
+        self.load_started_ms.get_or_insert(self.clock.monotonic_ms());
         let topic_id = self.patiently(|this| this.log.topic_id(SLICE * 4))?;
         self.applier.identify(&topic_id);
         self.until_answered(|this| this.transactions.fence(SLICE))?;
@@ -219,7 +223,6 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
         self.status.records_to_apply.set(target);
         self.status.end_offset.set(target);
         self.status.set_phase(status::Phase::Loading);
-        self.load_started_ms.get_or_insert(self.clock.monotonic_ms());
         self.shard.fenced(target);
         Ok(())
     }
@@ -253,23 +256,20 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
 
     fn went_live(&mut self) -> Result<(), Interrupted> {
         self.check_load_time()?;
-        let first = self.progress.start.is_some();
         let took_ms = self.load_started_ms.take().map_or(0, |started| self.clock.monotonic_ms() - started);
         self.progress = Progress::default();
         self.backoff_ms = 0;
         // Whoever sees it live sees the figures that go with it.
         self.publish();
         self.status.set_phase(status::Phase::Live);
-        if first {
-            tracing::info!(
-                topic = self.topic,
-                partition = self.partition,
-                pending = self.shard.pending().len(),
-                offset = self.shard.applied(),
-                took_ms,
-                "live"
-            );
-        }
+        tracing::info!(
+            topic = self.topic,
+            partition = self.partition,
+            pending = self.shard.pending().len(),
+            offset = self.shard.applied(),
+            took_ms,
+            "live"
+        );
         self.resolve_command();
         Ok(())
     }
@@ -298,19 +298,24 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
 
     /// Whether another producer's transaction keeps the log from being readable up to where one of ours would begin.
     pub(super) fn is_blocked(&mut self) -> bool {
-        self.blocked_until = self.blocked_until.filter(|until| self.shard.applied() < *until);
+        if self.blocked_until.is_some_and(|until| self.shard.applied() >= until) {
+            self.blocked_until = None;
+            self.status.set_phase(status::Phase::Live);
+        }
         self.blocked_until.is_some()
     }
 
     /// Applies what the log has, waiting up to `wait` for it.
     pub(super) fn read(&mut self, wait: Duration) -> Result<(), Interrupted> {
         let now_ms = self.clock.monotonic_ms();
-        let Self { log, shard, applier, counters, repairs, unresolved, progress, .. } = self;
+        let Self { log, shard, applier, counters, repairs, unresolved, last_end, .. } = self;
         let mut resolved = false;
         let result = log.read(wait, READ_BUDGET, &mut |item| match item {
-            LogItem::End(offset) => shard.reached(offset),
+            LogItem::End(offset) => {
+                *last_end = offset;
+                shard.reached(offset);
+            }
             LogItem::Record(record) => {
-                progress.start.get_or_insert(record.offset);
                 if let Some(Applied::Overtaken(handle)) = applier.apply(&record, shard, counters, now_ms) {
                     repairs.push_back(handle);
                 }
@@ -321,7 +326,7 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
             answer(command, Answer::Done { offset });
         }
         match result {
-            Ok(_) => {}
+            Ok(()) => {}
             Err(error @ LogError::OutOfRange(_)) => {
                 self.gone = Some(error.to_string());
                 return Err(Interrupted::Reload(error.to_string()));
@@ -586,7 +591,6 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
     fn publish(&self) {
         let (status, pending) = (&self.status, self.shard.pending());
         status.pending.set_count(pending.len());
-        status.in_flight.set_count(pending.in_flight());
         status.set_aside.set_count(pending.set_aside_len());
         status.payload_bytes.set_count(pending.content_bytes());
         status.structure_bytes.set_count(
@@ -605,9 +609,13 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
             before = count;
         }
         status.due_within[DueWindow::Later as usize].set_count(pending.len().saturating_sub(before as usize));
-        status.position.set(self.shard.applied());
-        status.last_stable_offset.set(status.last_stable_offset.get().max(self.shard.applied()));
-        status.records_applied.set(self.shard.applied());
+        let applied = self.shard.applied();
+        let end = self.log.known_end().unwrap_or(applied).max(applied);
+        status.position.set(applied);
+        status.records_applied.set(applied);
+        status.end_offset.set(end);
+        // A read-committed reader is told that it is at the end when it is at the last stable offset.
+        status.last_stable_offset.set(if self.last_end == applied { applied } else { end });
     }
 
     /// The shard, once the run has ended; log and producer are dropped.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
-use crate::engine::pending::PendingSet;
+use crate::engine::PendingSet;
 use crate::engine::shard::Shard;
 use crate::kafka::clock::SystemClock;
 use crate::kafka::group::{Group, GroupLog, Members, Partition};
@@ -135,8 +135,10 @@ struct ShardThread {
 impl Members for Shards {
     fn assigned(&mut self, partitions: Vec<(Partition, GroupLog<Self>)>) {
         self.blueprint.status.set_joined(true);
+        if !partitions.is_empty() {
+            tracing::info!(partitions = ?names(partitions.iter().map(|(partition, _)| partition)), "taking partitions");
+        }
         for (partition, log) in partitions {
-            tracing::info!(topic = partition.0, partition = partition.1, "taking the partition");
             self.start(partition, log);
         }
     }
@@ -243,8 +245,8 @@ fn spawn(name: String, body: impl FnOnce() + Send + 'static) -> std::io::Result<
     std::thread::Builder::new().name(name).spawn(body)
 }
 
-fn names(partitions: &[Partition]) -> Vec<String> {
-    partitions.iter().map(|(topic, partition)| format!("{topic}-{partition}")).collect()
+fn names<'a>(partitions: impl IntoIterator<Item = &'a Partition>) -> Vec<String> {
+    partitions.into_iter().map(|(topic, partition)| format!("{topic}-{partition}")).collect()
 }
 
 /// IDs are user input: the hash of the index must not be predictable.

@@ -40,7 +40,7 @@ fn watch(watched: &Watched, stop: &AtomicBool) {
             if let Some(seen) = look(topic, &watched.observer) {
                 let before = known.insert(topic, seen.clone());
                 compare(topic, before.as_ref(), &seen, &watched.reloads);
-                changed |= before.as_ref() != Some(&seen);
+                changed |= seen == Seen::Missing || before.as_ref() != Some(&seen);
             }
         }
         if changed {

@@ -12,7 +12,7 @@ type TopicHistogram = (&'static str, &'static str, fn(&TopicCounters) -> &Histog
 
 const TOPIC_HISTOGRAMS: &[TopicHistogram] = &[
     ("kms_lateness_seconds", "From due to delivered.", |topic| &topic.lateness_ms),
-    ("kms_batch_size", "Schedules a transaction.", |topic| &topic.batch_size),
+    ("kms_batch_size", "Schedules per transaction.", |topic| &topic.batch_size),
     ("kms_transaction_duration_seconds", "From begin to committed.", |topic| &topic.transaction_us),
 ];
 

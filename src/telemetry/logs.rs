@@ -21,7 +21,14 @@ pub fn start_log(logging: &Logging) {
         LogFormat::Json => fmt::layer().json().flatten_event(true).with_writer(std::io::stderr).boxed(),
         LogFormat::Auto | LogFormat::Text => {
             let colours = std::io::stderr().is_terminal();
-            fmt::layer().compact().with_ansi(colours).with_writer(std::io::stderr).boxed()
+            // Which module speaks is for those who debug it; in the lines of every day it is in the way.
+            let modules = matches!(logging.level, Level::Debug | Level::Trace);
+            fmt::layer()
+                .compact()
+                .with_target(modules)
+                .with_ansi(colours)
+                .with_writer(std::io::stderr)
+                .boxed()
         }
     };
     // Fails only when a log was started before.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::stage::{Stage, await_metric, await_not_ready};
+use crate::stage::{Stage, await_metric, await_not_ready, in_both_deliveries};
 use crate::support::client::unique;
 use crate::support::kms::{Kms, Settings};
 
@@ -57,7 +57,7 @@ fn a_tombstone_names_what_was_fired_and_its_partition_is_the_records_own() {
 /// believe that the log ends where that begins.
 #[test]
 fn tombstones_behind_a_foreign_transaction_count_at_the_next_start() {
-    for next_delivery in ["at-least-once", "exactly-once"] {
+    in_both_deliveries(|next_delivery| {
         let stage = Stage::json(1);
         let foreign = stage.client.foreign(&unique("foreign"), Duration::from_mins(1));
         {
@@ -77,5 +77,5 @@ fn tombstones_behind_a_foreign_transaction_count_at_the_next_start() {
         let verdict = stage.finish();
         verdict.assert_clean();
         assert_eq!(verdict.right, 2);
-    }
+    });
 }

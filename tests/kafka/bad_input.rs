@@ -158,7 +158,7 @@ fn the_first_time_there_is_fires_at_once_and_the_last_one_is_held() {
     // Loaded in bulk they go another way into the wheel.
     for topic in &stage.topics {
         stage.put_on(topic, 0, "first", &stage.plan("first").due_ms(i64::MIN));
-        stage.put_on(topic, 0, "soon", &stage.plan("soon").due_ms(now_ms() + 3_000));
+        stage.put_on(topic, 0, "soon", &stage.plan("soon").due_ms(now_ms() + 2_000));
     }
     let kms = stage.start();
     stage.await_messages(4 + 2 + 4);

@@ -55,7 +55,7 @@ fn a_replaced_schedule_fires_as_it_was_written_last() {
         stage.put(id, &stage.plan(id).due_ms(now + SOON_MS));
     }
     stage.put("earlier", &stage.plan("earlier").due_ms(now));
-    stage.put("later", &stage.plan("later").due_ms(now + 2 * SOON_MS));
+    stage.put("later", &stage.plan("later").due_ms(now + SOON_MS + 500));
     stage.put("elsewhere", &stage.plan("elsewhere").due_ms(now + SOON_MS).to(&other));
     stage.put("thrice", &stage.plan("thrice").due_much_later());
     stage.put("thrice", &stage.plan("thrice").due_ms(now + SOON_MS));

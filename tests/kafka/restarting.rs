@@ -45,25 +45,6 @@ fn what_was_fired_or_cancelled_is_not_replayed() {
 }
 
 #[test]
-fn a_crash_repeats_nothing_and_loses_nothing() {
-    let stage = Stage::avro(2);
-    {
-        let mut kms = stage.start();
-        for number in 0..200 {
-            let id = format!("id-{number}");
-            stage.put(&id, &stage.plan(&id).due_in(500 + 5 * number));
-        }
-        stage.await_messages(50);
-        kms.kill9();
-    }
-    let _kms = stage.start();
-    stage.await_messages(200);
-    let verdict = stage.finish();
-    verdict.assert_clean();
-    assert_eq!(verdict.right, 202);
-}
-
-#[test]
 fn what_is_written_while_the_scheduler_is_down_fires_when_it_is_back() {
     let stage = Stage::json(2);
     {
@@ -74,7 +55,7 @@ fn what_is_written_while_the_scheduler_is_down_fires_when_it_is_back() {
         assert!(kms.sigterm_and_wait().success());
     }
     stage.put("due meanwhile", &stage.plan("due meanwhile"));
-    stage.put("due later", &stage.plan("due later").due_in(4_000));
+    stage.put("due later", &stage.plan("due later").due_in(2_500));
     stage.put("first", &stage.plan("first"));
     stage.cancel("cancelled meanwhile");
 

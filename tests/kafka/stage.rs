@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -370,6 +371,14 @@ fn unscheduled(seen: &Seen) -> Record {
         (None, _) => Write::Delete,
     };
     record_at(&seen.place(), seen.key.as_deref().unwrap_or_default(), write)
+}
+
+/// Runs a test in both deliveries at once: most of its time it waits.
+pub(crate) fn in_both_deliveries(test: fn(&str)) {
+    thread::scope(|threads| {
+        threads.spawn(|| test("at-least-once"));
+        test("exactly-once");
+    });
 }
 
 /// Looks for new topics and partitions more often than by default.

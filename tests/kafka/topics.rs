@@ -28,7 +28,7 @@ fn a_topic_made_anew_is_loaded_anew_and_nothing_of_the_old_one_fires() {
     );
 
     kms.await_line("loading anew", PATIENCE);
-    
+
     scene.await_settled(i64::MAX);
     scene.pass_sentinels();
     for n in 0..KEYS {
@@ -66,7 +66,7 @@ fn records_deleted_before_they_were_read_do_not_count() {
     kms.sigcont();
 
     kms.await_line("loading anew", PATIENCE);
-    
+
     scene.await_settled(i64::MAX);
     scene.pass_sentinels();
     for n in 0..KEYS {

@@ -181,12 +181,21 @@ pub struct Client {
     bootstrap: String,
     admin: AdminClient<DefaultClientContext>,
     producer: OnceLock<Sender>,
+    /// Ask for the ends of partitions, as readers of either isolation are shown them.
+    committed_ends: OnceLock<BaseConsumer>,
+    uncommitted_ends: OnceLock<BaseConsumer>,
 }
 
 impl Client {
     pub fn new(bootstrap: &str) -> Self {
         let admin = settings(bootstrap).create().expect("the admin client's settings are valid");
-        Self { bootstrap: bootstrap.to_owned(), admin, producer: OnceLock::new() }
+        Self {
+            bootstrap: bootstrap.to_owned(),
+            admin,
+            producer: OnceLock::new(),
+            committed_ends: OnceLock::new(),
+            uncommitted_ends: OnceLock::new(),
+        }
     }
 
     /// Creates a topic and waits until every partition of it has a leader.
@@ -199,7 +208,7 @@ impl Client {
         self.await_leaders(name, partitions);
     }
 
-    /// Creates a topic as `formats.md` recommends for schedules.
+    /// Creates a topic as is recommended for schedules (docs/operations.md).
     pub fn create_schedule_topic(&self, name: &str, partitions: i32) {
         let configs = [
             ("cleanup.policy", "compact"),
@@ -312,16 +321,18 @@ impl Client {
 
     /// The ends of a partition now.
     pub fn watermarks(&self, topic: &str, partition: i32) -> Watermarks {
-        let ask = |isolation: Isolation| {
-            let consumer: BaseConsumer = settings(&self.bootstrap)
-                .set("isolation.level", isolation.setting())
-                .create()
-                .expect("the consumer's settings are valid");
-            consumer.fetch_watermarks(topic, partition, PATIENCE).expect("the broker knows the partition")
+        let ask = |client: &OnceLock<BaseConsumer>, isolation: Isolation| {
+            let client = client.get_or_init(|| {
+                settings(&self.bootstrap)
+                    .set("isolation.level", isolation.setting())
+                    .create()
+                    .expect("the consumer's settings are valid")
+            });
+            client.fetch_watermarks(topic, partition, PATIENCE).expect("the broker knows the partition")
         };
         // The stable end first: it can only grow, so it is never reported beyond the high watermark.
-        let (_, stable) = ask(Isolation::ReadCommitted);
-        let (low, high) = ask(Isolation::ReadUncommitted);
+        let (_, stable) = ask(&self.committed_ends, Isolation::ReadCommitted);
+        let (low, high) = ask(&self.uncommitted_ends, Isolation::ReadUncommitted);
         Watermarks { low, stable, high }
     }
 

@@ -1,8 +1,7 @@
 //! The judge: from everything the schedule topics accepted and everything a reader of the destinations saw, it says
 //! what was lost, doubled, early, stale or wrong.
 //!
-//! The simulation, the tests against a real Kafka and the benchmarks are all judged by this one file. It is pure and
-//! uses nothing but the standard library, so that each can include it.
+//! It is pure and uses nothing but the standard library, so that whatever makes a history can include it.
 //!
 //! The rule it holds the scheduler to (exactly-once mode): the records of a key in one partition, in log order, are
 //! its versions. A version fires **if and only if** the very next record of its key is the scheduler's tombstone, and

@@ -55,16 +55,14 @@ pub struct Kms {
     process: BoundChild,
     log: Log,
     metrics: SocketAddr,
-    admin: SocketAddr,
     _dir: TempDir,
 }
 
 impl Kms {
-    /// Starts a scheduler on ports of its own, in an empty directory, so that no `kms.toml` is found.
+    /// Starts a scheduler on a port of its own, in an empty directory, so that no `kms.toml` is found.
     pub fn start(settings: &Settings) -> Self {
         let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory can be made");
         let metrics = SocketAddr::from((Ipv4Addr::LOCALHOST, port::free()));
-        let admin = SocketAddr::from((Ipv4Addr::LOCALHOST, port::free()));
         let mut command = Command::new(env!("CARGO_BIN_EXE_kms"));
         command.current_dir(dir.path()).env_clear();
         // What the process itself needs; LLVM_PROFILE_FILE lets coverage be measured.
@@ -74,7 +72,6 @@ impl Kms {
         command
             .env("RUST_BACKTRACE", "1")
             .env("OTEL_EXPORTER_PROMETHEUS_PORT", metrics.port().to_string())
-            .env("KMS_ADMIN__LISTEN", admin.to_string())
             .envs(&settings.env);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut process = BoundChild::spawn(command).expect("the binary can be started");
@@ -82,7 +79,7 @@ impl Kms {
         let (stdout, stderr) = process.take_output();
         log.capture(stdout.expect("it is piped"));
         log.capture(stderr.expect("it is piped"));
-        Self { process, log, metrics, admin, _dir: dir }
+        Self { process, log, metrics, _dir: dir }
     }
 
     /// Starts a scheduler and waits until it is ready.
@@ -115,11 +112,6 @@ impl Kms {
     /// Where metrics and health are served.
     pub fn metrics_address(&self) -> SocketAddr {
         self.metrics
-    }
-
-    /// Where the admin API is served.
-    pub fn admin_address(&self) -> SocketAddr {
-        self.admin
     }
 
     /// The metrics as Prometheus would read them.

@@ -132,13 +132,8 @@ impl Histogram {
 
     /// Counts one observation.
     pub fn observe(&self, value: u64) {
-        self.observe_many(value, 1);
-    }
-
-    /// Counts `n` observations of the same value.
-    pub fn observe_many(&self, value: u64, n: u64) {
-        self.buckets[self.bounds.partition_point(|&bound| bound < value)].add(n);
-        self.sum.add(value.saturating_mul(n));
+        self.buckets[self.bounds.partition_point(|&bound| bound < value)].increment();
+        self.sum.add(value);
     }
 
     /// The inclusive upper bounds of the buckets but the last.
@@ -184,13 +179,6 @@ mod tests {
             histogram.observe(value);
         }
         assert_eq!(histogram.cumulative(), [2, 4, 6]);
-    }
-
-    #[test]
-    fn many_observations_weigh_as_much_as_one_by_one() {
-        let histogram = Histogram::new(&[10], 1);
-        histogram.observe_many(7, 3);
-        assert_eq!((histogram.cumulative(), histogram.sum()), (vec![3, 3], 21));
     }
 
     #[test]
