@@ -16,7 +16,7 @@ use crate::kafka::{Clock, Kind, Log, Message, SendError, TransactionError, Trans
 use crate::schedule::{Headers, HeadersBuf};
 
 use super::record::Applier;
-use super::runner::{ADVANCE_BUDGET, Interrupted, Runner, SLICE, Written};
+use super::runner::{ADVANCE_BUDGET, Interrupted, Order, Runner, SLICE, Written};
 use super::status::{self, SetAsideReason, TransactionOutcome};
 use super::throttle::Throttle;
 
@@ -126,12 +126,8 @@ impl Laps {
 impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
     /// Fires what is due, one batch.
     pub(super) fn fire(&mut self) -> Result<(), Interrupted> {
-        if let Some(blocked_until) = self.blocked_until {
-            if self.shard.applied() < blocked_until {
-                return Ok(());
-            }
-            self.blocked_until = None;
-            self.status.set_phase(status::Phase::Live);
+        if self.is_blocked() {
+            return Ok(());
         }
         let now_ms = self.clock.now_ms();
         if self.next_fire_ms().is_none_or(|fire_ms| fire_ms > now_ms) {
@@ -319,7 +315,16 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
             self.status.beat();
             let before = self.shard.applied();
             self.read(VERIFY_WAIT)?;
-            if self.shard.applied() == before && self.clock.monotonic_ms() > give_up_ms {
+            if self.shard.applied() > before {
+                continue;
+            }
+            if self.control.order() != Order::Run {
+                // During a revocation librdkafka reads nothing, of any partition, until it is acknowledged: which
+                // waits for this thread.
+                self.abort_cleanly()?;
+                return Err(Interrupted::Ordered);
+            }
+            if self.clock.monotonic_ms() > give_up_ms {
                 // Another producer's transaction is open on this partition. While it is, nobody can know what it will
                 // say about the schedules of this batch: wait without holding the partition back ourselves.
                 let reason = format!(
