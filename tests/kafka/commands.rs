@@ -17,7 +17,7 @@ use kafka_message_scheduler::scheduler::status::Status;
 use kafka_message_scheduler::scheduler::supervisor::{Blueprint, Lane, Supervisor};
 use tokio::sync::oneshot::Receiver;
 
-use crate::scene::{Dice, Scene, alone, payload, schedule, sleep_until};
+use crate::scene::{Dice, Scene, payload, schedule, sleep_until};
 use crate::support::client::{Isolation, Seen, unique};
 use crate::support::{PATIENCE, now_ms, poll_until};
 
@@ -76,7 +76,6 @@ fn a_put_creates_and_replaces_where_it_says() {
 fn the_answer_to_a_cancel_at_the_firing_instant_is_true() {
     const KEYS: usize = 400;
     const TOGETHER: usize = 20;
-    let _turn = alone();
     let scene = Scene::new("command-race", 1);
     let shard = InProcess::start(&scene, &[]);
     let key = |n: usize| format!("key-{n}");

@@ -29,7 +29,9 @@ fn eight_kills_while_20_000_fall_due_lose_and_double_nothing() {
     const WAVE: usize = 2_500;
     let _turn = alone();
     let scene = Scene::new("kills", 4);
-    let settings = scene.settings().env(BATCH.0, BATCH.1);
+    // The group waits for each dead instance that long.
+    let session = "session.timeout.ms=1000;heartbeat.interval.ms=250";
+    let settings = scene.settings().env(BATCH.0, BATCH.1).env("KMS_KAFKA_PROPERTIES", session);
     let mut dice = Dice::new(8);
     let mut arrived = 0;
     for kill in 0..KILLS {

@@ -32,7 +32,6 @@ fn a_broker_that_stops_and_one_that_crashes_lose_and_double_nothing() {
 
 #[test]
 fn an_instance_that_lost_its_group_to_an_outage_is_not_ready_and_says_why() {
-    let _turn = alone();
     let mut broker = Broker::private();
     let scene = Scene::on(broker.bootstrap(), "gone", 2);
     let properties = "session.timeout.ms=2000;heartbeat.interval.ms=500";

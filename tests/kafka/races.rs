@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::scene::{Dice, Scene, alone, payload, sleep_until, write_at};
+use crate::scene::{Dice, Scene, payload, sleep_until, write_at};
 use crate::support::client::{NewRecord, Seen, unique};
 use crate::support::kms::Kms;
 use crate::support::now_ms;
@@ -36,7 +36,6 @@ impl Race {
     /// Lets `KEYS` schedules fall due, writes a `change` of each within 30 ms of that, then has the log compacted and
     /// loaded anew before the changes themselves fall due.
     fn run(name: &str, change: impl Fn(&Scene, &str, i64) -> NewRecord) -> Self {
-        let _turn = alone();
         let scene = Scene::new(name, 2);
         let settings = scene.settings();
         let mut kms = Kms::start_ready(&settings);
@@ -67,7 +66,6 @@ impl Race {
 fn a_transaction_around_the_firing_instant_wins_or_comes_after() {
     const TRANSACTIONS: usize = 40;
     const EACH: usize = 10;
-    let _turn = alone();
     let scene = Scene::new("race-transaction", 2);
     let settings = scene.settings();
     let mut kms = Kms::start_ready(&settings);
@@ -114,7 +112,6 @@ fn a_transaction_around_the_firing_instant_wins_or_comes_after() {
 
 #[test]
 fn at_least_once_an_update_at_the_firing_instant_is_written_again() {
-    let _turn = alone();
     let scene = Scene::new("race-plain", 2);
     let settings = scene.settings().delivery("at-least-once");
     let mut kms = Kms::start_ready(&settings);

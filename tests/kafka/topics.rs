@@ -8,27 +8,38 @@ const KEYS: usize = 20;
 
 #[test]
 fn a_topic_made_anew_is_loaded_anew_and_nothing_of_the_old_one_fires() {
-    let scene = Scene::new("recreated", 2);
-    let settings = scene.settings();
+    make_anew("recreated", 0, |_| {}, |_| {});
+}
+
+/// The new log is longer than what was read of the old one: no position is out of range.
+#[test]
+fn a_topic_made_anew_unseen_is_loaded_anew_too() {
+    make_anew("recreated-unseen", 500, Kms::sigstop, Kms::sigcont);
+}
+
+/// Deletes a topic and creates it again, between `before` and `after`, with `more` records than the test needs.
+fn make_anew(name: &str, more: usize, before: impl Fn(&mut Kms), after: impl Fn(&mut Kms)) {
+    let scene = Scene::new(name, 2);
+    // Nobody is to notice by the silence of a frozen instance.
+    let settings = scene.settings().env("KMS_KAFKA_PROPERTIES", "session.timeout.ms=20000");
     let mut kms = Kms::start_ready(&settings);
-    let old_due_ms = now_ms() + 4_000;
-    let schedules = |name: &'static str, version, due_ms| {
+    let due_ms = now_ms() + 5_000;
+    let schedules = |name: &'static str, version, due_ms, count: usize| {
         let scene = &scene;
-        (0..KEYS).map(move |n| scene.schedule(&format!("{name}-{n}"), version, due_ms))
+        (0..count).map(move |n| scene.schedule(&format!("{name}-{n}"), version, due_ms))
     };
-    scene.client.produce(
-        &schedules("gone", 1, old_due_ms).chain(schedules("again", 1, old_due_ms)).collect::<Vec<_>>(),
-    );
+    let old = schedules("gone", 1, due_ms, KEYS).chain(schedules("again", 1, due_ms, KEYS));
+    scene.client.produce(&old.collect::<Vec<_>>());
     scene.pass_sentinels();
 
+    before(&mut kms);
     scene.client.delete_topic(&scene.schedules);
     scene.client.create_schedule_topic(&scene.schedules, 2);
-    scene.client.produce(
-        &schedules("again", 2, old_due_ms).chain(schedules("new", 1, old_due_ms)).collect::<Vec<_>>(),
-    );
+    let new = schedules("again", 2, due_ms, KEYS).chain(schedules("new", 1, due_ms, KEYS + more));
+    scene.client.produce(&new.collect::<Vec<_>>());
+    after(&mut kms);
 
     kms.await_line("loading anew", PATIENCE);
-
     scene.await_settled(i64::MAX);
     scene.pass_sentinels();
     for n in 0..KEYS {

@@ -38,7 +38,6 @@ fn a_thawed_instance_doubles_nothing_and_rejoins_without_a_fight() {
 
 #[test]
 fn deployments_of_two_groups_fence_each_other_and_double_nothing() {
-    let _turn = alone();
     let scene = Scene::new("two-groups", 2);
     let settings = scene.settings();
     let traffic = scene.traffic();
