@@ -412,9 +412,10 @@ pub(crate) fn await_not_ready(kms: &Kms, parts: &[&str]) -> String {
     poll_until(PATIENCE, said).unwrap_or_else(|| panic!("its health never says {parts:?}"))
 }
 
-/// Waits for a line of the log that has all of `parts`.
+/// Waits for a line of the log that has all of `parts`; one that ends in a space may end the line.
 #[track_caller]
 pub(crate) fn await_log(kms: &Kms, parts: &[&str]) -> String {
-    let found = || kms.log_lines().into_iter().find(|line| parts.iter().all(|part| line.contains(part)));
+    let has_all = |line: &String| parts.iter().all(|part| format!("{line} ").contains(part));
+    let found = || kms.log_lines().into_iter().find(has_all);
     poll_until(PATIENCE, found).unwrap_or_else(|| panic!("no line of the log has {parts:?}"))
 }
