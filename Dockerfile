@@ -2,6 +2,7 @@
 FROM rust:1.95-bookworm AS build
 WORKDIR /src
 COPY . .
+ARG KMS_GIT_COMMIT=
 # The caches keep dependencies from build to build; the binary is copied out because a cache is no layer.
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target \

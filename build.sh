@@ -9,8 +9,11 @@ command -v docker >/dev/null ||
 docker info >/dev/null 2>&1 ||
     { echo "error: the Docker daemon does not answer; start it, or check that you may use it" >&2; exit 1; }
 
+# For --version and /version: the build has no .git to ask.
+commit=$(git -C "$root" rev-parse --short HEAD 2>/dev/null || true)
+
 # The Dockerfile's cache mounts need BuildKit.
-DOCKER_BUILDKIT=1 docker build --tag "$image" "$@" "$root"
+DOCKER_BUILDKIT=1 docker build --tag "$image" --build-arg KMS_GIT_COMMIT="$commit" "$@" "$root"
 
 cat <<NEXT
 

@@ -31,7 +31,9 @@ pub struct Observed {
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
     /// The address is taken, or not ours.
-    #[error("cannot listen on {listen}: {source}; choose another address with metrics.listen")]
+    #[error(
+        "cannot listen on {listen}: {source}; choose another address with metrics.listen (of the demo: --metrics)"
+    )]
     Bind {
         /// The address of the settings.
         listen: SocketAddr,

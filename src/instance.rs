@@ -8,16 +8,16 @@ use std::time::Duration;
 use crate::admin;
 use crate::config::Settings;
 use crate::kafka::client;
-use crate::kafka::observer::{Observer, QuietContext, TopicIds};
+use crate::kafka::context::QuietContext;
+use crate::kafka::observer::{Observer, TopicIds};
 use crate::kafka::topics::{Severity, TopicAdmin, legal_topics};
 use crate::schedule::DueTime;
-use crate::telemetry::Metrics;
-
 use crate::scheduler::dry_run;
 use crate::scheduler::settings::{ShardSettings, TombstoneRetention};
 use crate::scheduler::status::Status;
 use crate::scheduler::supervisor::{Blueprint, Supervisor};
 use crate::scheduler::watch::{Watch, Watched};
+use crate::telemetry::Metrics;
 
 /// What one run is to do besides its settings.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -167,7 +167,8 @@ fn create_topics(topic_admin: &TopicAdmin<QuietContext>, settings: &Settings) {
     }
 }
 
-/// Creates what is missing if that is wanted, learns how long the topics keep tombstones and warns, once each, about what is not as recommended.
+/// Creates what is missing if that is wanted, learns how long the topics keep tombstones and warns, once each, about
+/// what is not as recommended.
 fn configuration_check(
     settings: &Arc<Settings>,
     retentions: HashMap<String, Arc<TombstoneRetention>>,

@@ -5,6 +5,7 @@
 
 pub mod client;
 pub mod clock;
+pub mod context;
 pub mod embedded;
 mod ffi;
 pub mod group;
@@ -12,6 +13,7 @@ pub mod log;
 pub mod observer;
 pub mod producer;
 pub mod topics;
+pub mod troubles;
 
 use std::time::Duration;
 

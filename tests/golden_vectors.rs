@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use ::base64::Engine as _;
 use ::base64::engine::general_purpose::STANDARD;
-use kafka_message_scheduler::codec::{Scratch, decode, encode};
+use kafka_message_scheduler::codec::{DecodeError, Scratch, decode, encode};
 use kafka_message_scheduler::schedule::{Format, Schedule};
 use serde::Deserialize;
 
@@ -84,11 +84,9 @@ fn check(format: Format, vectors: &str, record_of: impl Fn(&Case) -> Vec<u8>) {
             }
             (Err(error), None) => {
                 assert!(case.refuse, "{name}: a case says what must come of it");
-                let labels: &[&str] = match format {
-                    Format::Avro => &["invalid-avro"],
-                    Format::Json => &["not-json", "invalid-json"],
-                };
-                assert!(labels.contains(&error.label()), "{name}: {error}");
+                let is_of_format =
+                    matches!(error, DecodeError::InvalidAvro { .. }) == (format == Format::Avro);
+                assert!(is_of_format, "{name}: {error}");
                 refused += 1;
             }
             (Ok(schedule), None) => panic!("{name}: accepted as {schedule:?}"),

@@ -106,6 +106,8 @@ fn settings(brokers: &str, metrics: &str) -> anyhow::Result<Settings> {
 }
 
 fn introduction(brokers: &str, metrics: &str) -> String {
+    // As this process was called: kms may not be on the path.
+    let program = std::env::args().next().unwrap_or_else(|| "kms".to_owned());
     format!(
         "\
 Kafka Message Scheduler demo.
@@ -118,7 +120,7 @@ when the demo ends, and its transactions are not real ones. Against a real clust
   metrics and health   http://{metrics}/metrics  /health/ready
 
 Try, in another terminal:
-  kms schedule hello --in 5s --topic reminders --key you --value hi --schedule-topic {JSON_TOPIC} --format json --brokers {brokers}
+  {program} schedule hello --in 5s --topic reminders --key you --value hi --schedule-topic {JSON_TOPIC} --format json --brokers {brokers}
 
 Ctrl-C ends it.
 ",

@@ -15,6 +15,7 @@ use serde_json::{Map, Value, json};
 use super::connection::reader;
 use super::{SettingsArgs, text};
 use crate::kafka::client::Isolation;
+use crate::kafka::troubles::is_unreachable;
 
 /// Show the records of a topic as they arrive
 ///
@@ -65,11 +66,13 @@ pub(super) fn execute(args: &TailArgs) -> anyhow::Result<ExitCode> {
         match reader.poll(Duration::from_secs(1)) {
             None | Some(Err(KafkaError::PartitionEOF(_))) => {}
             // Connections that come and go are for librdkafka to mend.
-            Some(Err(error)) if is_passing(&error) => {
+            Some(Err(error)) if is_unreachable(&error) => {
                 let trouble = quiet.explain(&settings, &error).to_string();
-                if trouble != said {
+                // librdkafka tells of the same trouble with more and with fewer words before it.
+                let what = trouble.rsplit(": ").next().unwrap_or_default();
+                if what != said {
                     tracing::warn!("{trouble}");
-                    said = trouble;
+                    what.clone_into(&mut said);
                 }
             }
             Some(Err(error)) => return Err(anyhow!("reading `{}` failed: {error}", args.topic)),
@@ -85,14 +88,6 @@ pub(super) fn execute(args: &TailArgs) -> anyhow::Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
-}
-
-fn is_passing(error: &KafkaError) -> bool {
-    use rdkafka::types::RDKafkaErrorCode as Code;
-    matches!(
-        error.rdkafka_error_code(),
-        Some(Code::BrokerTransportFailure | Code::AllBrokersDown | Code::OperationTimedOut | Code::Resolve)
-    )
 }
 
 fn headers<'a>(message: &'a BorrowedMessage<'_>) -> Vec<(&'a str, Option<&'a [u8]>)> {

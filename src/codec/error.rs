@@ -54,18 +54,6 @@ pub enum DecodeError {
     },
 }
 
-impl DecodeError {
-    /// The kind of error, as the metrics name it: `invalid-avro`, `not-json` or `invalid-json`.
-    #[must_use]
-    pub const fn label(&self) -> &'static str {
-        match self {
-            Self::InvalidAvro { .. } => "invalid-avro",
-            Self::NotUtf8 { .. } | Self::NotJson { .. } => "not-json",
-            Self::NotAnObject | Self::Missing { .. } | Self::InvalidJson { .. } => "invalid-json",
-        }
-    }
-}
-
 /// A part of an Avro datum. Headers are counted from 1, in the order of the record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs)] // the names are the schema's

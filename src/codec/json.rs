@@ -493,7 +493,7 @@ mod tests {
         assert!(matches!(decoded(&deep[..300_000]), Err(DecodeError::NotJson { .. })));
         for field in ["time", "topic", "key", "value", "headers"] {
             let text = format!(r#"{{"time":1,"topic":"t","key":"","{field}":{deep}}}"#);
-            assert_eq!(decoded(&text).unwrap_err().label(), "invalid-json", "{field}");
+            assert!(matches!(decoded(&text), Err(DecodeError::InvalidJson { .. })), "{field}");
         }
         let text = format!(r#"{{"time":1,"note":{deep},"topic":"t","key":""}}"#);
         assert!(decoded(&text).is_ok());
@@ -526,27 +526,24 @@ mod tests {
 
     #[test]
     fn errors_say_what_where_and_why() {
-        let text = |record: &[u8]| {
-            let error = decode(record, &mut Scratch::default()).unwrap_err();
-            format!("{}: {error}", error.label())
-        };
-        assert_eq!(text(b""), "not-json: not JSON: EOF while parsing a value at line 1 column 0");
-        assert_eq!(text(b"{\n  \"time\" 5}"), "not-json: not JSON: expected `:` at line 2 column 10");
-        assert_eq!(text(b"{\"a\xff"), "not-json: not JSON: not UTF-8 at byte 3");
-        assert_eq!(text(b"\xef\xbb\xbf{}"), "not-json: not JSON: expected value at line 1 column 1");
-        assert_eq!(text(b"[]"), "invalid-json: invalid JSON schedule: not an object");
-        assert_eq!(text(br#"{"time":1}"#), r#"invalid-json: invalid JSON schedule: "topic" is missing"#);
+        let text = |record: &[u8]| decode(record, &mut Scratch::default()).unwrap_err().to_string();
+        assert_eq!(text(b""), "not JSON: EOF while parsing a value at line 1 column 0");
+        assert_eq!(text(b"{\n  \"time\" 5}"), "not JSON: expected `:` at line 2 column 10");
+        assert_eq!(text(b"{\"a\xff"), "not JSON: not UTF-8 at byte 3");
+        assert_eq!(text(b"\xef\xbb\xbf{}"), "not JSON: expected value at line 1 column 1");
+        assert_eq!(text(b"[]"), "invalid JSON schedule: not an object");
+        assert_eq!(text(br#"{"time":1}"#), r#"invalid JSON schedule: "topic" is missing"#);
         assert_eq!(
             text(br#"{"time":1,"topic":"t","key":"SECRET!"}"#),
-            r#"invalid-json: invalid JSON schedule: "key", at byte 28, is not standard base64"#
+            r#"invalid JSON schedule: "key", at byte 28, is not standard base64"#
         );
         assert_eq!(
             text(br#"{"time":1,"topic":"t","key":"","headers":{"SECRET":5}}"#),
-            "invalid-json: invalid JSON schedule: header 1, at byte 51, is not a string"
+            "invalid JSON schedule: header 1, at byte 51, is not a string"
         );
         assert_eq!(
             text(br#"{"time":1,"topic":"t","key":"","headers":{"\udc00":""}}"#),
-            r#"invalid-json: invalid JSON schedule: "headers", at byte 41, holds half a surrogate pair"#
+            r#"invalid JSON schedule: "headers", at byte 41, holds half a surrogate pair"#
         );
     }
 

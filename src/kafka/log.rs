@@ -9,8 +9,9 @@ use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::KafkaError;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
+use super::context::QuietContext;
 use super::ffi::{self, ErrorCode, NativeQueue, QueueItem, QueueWaker};
-use super::observer::{Observer, QuietContext};
+use super::observer::Observer;
 use super::{Log, LogError, LogItem, LogRecord};
 
 /// One partition of a consumer, split off the consumer's main queue.

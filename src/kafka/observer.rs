@@ -4,12 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
-use rdkafka::client::ClientContext;
-use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 
 use super::LogError;
+use super::context::QuietContext;
 use super::ffi::{self, ErrorCode};
 
 /// Asks the cluster what a read-committed consumer cannot know. Shared by all shards.
@@ -72,34 +71,5 @@ impl Observer {
             Some(ErrorCode::UnknownTopicOrPartition | ErrorCode::UnknownTopic) => Ok(None),
             Some(code) => Err(failed(code.to_string())),
         }
-    }
-}
-
-/// Says librdkafka's errors at debug level: those that matter come back from the calls that meet them.
-#[derive(Clone, Copy, Debug)]
-pub struct QuietContext;
-
-impl ClientContext for QuietContext {
-    fn log(&self, level: RDKafkaLogLevel, fac: &str, log_message: &str) {
-        log_client_line(level, fac, log_message);
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        tracing::debug!("librdkafka: {error}: {reason}");
-    }
-}
-
-impl ConsumerContext for QuietContext {}
-
-/// librdkafka's own log lines: what it cannot mend itself is an error, the rest is for debugging.
-pub fn log_client_line(level: RDKafkaLogLevel, facility: &str, text: &str) {
-    match level {
-        RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
-            tracing::error!("librdkafka {facility}: {text}");
-        }
-        RDKafkaLogLevel::Error | RDKafkaLogLevel::Warning | RDKafkaLogLevel::Notice => {
-            tracing::debug!("librdkafka {facility}: {text}");
-        }
-        RDKafkaLogLevel::Info | RDKafkaLogLevel::Debug => tracing::trace!("librdkafka {facility}: {text}"),
     }
 }

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use futures_executor::block_on;
 use rdkafka::admin::{
-    AdminClient, AdminOptions, ConfigResource, NewTopic, ResourceSpecifier, TopicReplication,
+    AdminClient, AdminOptions, ConfigResource, ConfigResourceResult, NewTopic, ResourceSpecifier,
+    TopicReplication,
 };
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -111,12 +112,8 @@ impl<C: ConsumerContext + Clone> TopicAdmin<C> {
     /// Compares the schedule topics of `settings` with what is recommended, the gravest finding first. A topic that
     /// does not exist is a finding of the setting `topic`.
     pub fn check(&self, settings: &Settings) -> Result<Vec<Finding>, TopicsError> {
-        let topics = legal_topics(settings)?;
-        let resources: Vec<_> = topics.iter().map(|topic| ResourceSpecifier::Topic(topic)).collect();
         let mut findings = Vec::new();
-        for (&topic, answer) in
-            topics.iter().zip(block_on(self.admin.describe_configs(&resources, &self.options()))?)
-        {
+        for (topic, answer) in self.describe(settings)? {
             let resource = answer.map_err(|code| refused("describing", topic, code))?;
             let entries = resource.entries.iter();
             let values: BTreeMap<&str, &str> =
@@ -160,15 +157,12 @@ impl<C: ConsumerContext + Clone> TopicAdmin<C> {
         &self,
         settings: &Settings,
     ) -> Result<BTreeMap<String, Duration>, TopicsError> {
-        let topics = legal_topics(settings)?;
-        let resources: Vec<_> = topics.iter().map(|topic| ResourceSpecifier::Topic(topic)).collect();
-        let answers = block_on(self.admin.describe_configs(&resources, &self.options()))?;
         let retention = |resource: ConfigResource| {
             let entry = resource.entries.into_iter().find(|entry| entry.name == "delete.retention.ms")?;
             entry.value?.parse().ok().map(Duration::from_millis)
         };
-        let known = topics.iter().zip(answers).filter_map(|(topic, answer)| {
-            answer.ok().and_then(retention).map(|retention| ((*topic).to_owned(), retention))
+        let known = self.describe(settings)?.into_iter().filter_map(|(topic, answer)| {
+            answer.ok().and_then(retention).map(|retention| (topic.to_owned(), retention))
         });
         Ok(known.collect())
     }
@@ -177,6 +171,17 @@ impl<C: ConsumerContext + Clone> TopicAdmin<C> {
     pub fn exists(&self, topic: &str) -> Result<bool, TopicsError> {
         let metadata = self.reader.fetch_metadata(Some(topic), self.timeout)?;
         Ok(metadata.topics().iter().any(|found| found.name() == topic && !found.partitions().is_empty()))
+    }
+
+    /// The configuration of each schedule topic of `settings`, as the cluster has it.
+    fn describe<'a>(
+        &self,
+        settings: &'a Settings,
+    ) -> Result<Vec<(&'a str, ConfigResourceResult)>, TopicsError> {
+        let topics = legal_topics(settings)?;
+        let resources: Vec<_> = topics.iter().map(|topic| ResourceSpecifier::Topic(topic)).collect();
+        let answers = block_on(self.admin.describe_configs(&resources, &self.options()))?;
+        Ok(topics.into_iter().zip(answers).collect())
     }
 
     fn options(&self) -> AdminOptions {

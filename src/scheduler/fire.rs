@@ -8,6 +8,7 @@
 //! 5. apply the tombstones locally, exactly as if they had been read.
 
 use std::collections::{HashMap, HashSet};
+use std::time::Duration;
 
 use crate::engine::{BatchLimits, Handle, View};
 use crate::kafka::producer::Mode;
@@ -15,7 +16,7 @@ use crate::kafka::{Clock, Kind, Log, Message, SendError, TransactionError, Trans
 use crate::schedule::{Headers, HeadersBuf};
 
 use super::record::Applier;
-use super::runner::{ADVANCE_BUDGET, Interrupted, Runner, SLICE, Written};
+use super::runner::{ADVANCE_BUDGET, Interrupted, Order, Runner, SLICE, Written};
 use super::status::{self, SetAsideReason, TransactionOutcome};
 use super::throttle::Throttle;
 
@@ -23,6 +24,8 @@ use super::throttle::Throttle;
 const TOMBSTONE_OVERHEAD_BYTES: usize = 128;
 /// Schedules in a batch whose messages are sent one at a time, to learn which of them is refused.
 const CAREFUL_COUNT: usize = 64;
+/// How long one read waits while a transaction is open; a fetch answers sooner.
+const VERIFY_WAIT: Duration = Duration::from_millis(50);
 /// A destination that was refused is not asked about again for this long.
 const REFUSAL_REMEMBERED_MS: u64 = 1_000;
 
@@ -123,12 +126,8 @@ impl Laps {
 impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
     /// Fires what is due, one batch.
     pub(super) fn fire(&mut self) -> Result<(), Interrupted> {
-        if let Some(blocked_until) = self.blocked_until {
-            if self.shard.applied() < blocked_until {
-                return Ok(());
-            }
-            self.blocked_until = None;
-            self.status.set_phase(status::Phase::Live);
+        if self.is_blocked() {
+            return Ok(());
         }
         let now_ms = self.clock.now_ms();
         if self.next_fire_ms().is_none_or(|fire_ms| fire_ms > now_ms) {
@@ -315,8 +314,17 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
         while self.shard.applied() < base {
             self.status.beat();
             let before = self.shard.applied();
-            self.read(SLICE.min(super::runner::VERIFY_WAIT))?;
-            if self.shard.applied() == before && self.clock.monotonic_ms() > give_up_ms {
+            self.read(VERIFY_WAIT)?;
+            if self.shard.applied() > before {
+                continue;
+            }
+            if self.control.order() != Order::Run {
+                // During a revocation librdkafka reads nothing, of any partition, until it is acknowledged: which
+                // waits for this thread.
+                self.abort_cleanly()?;
+                return Err(Interrupted::Ordered);
+            }
+            if self.clock.monotonic_ms() > give_up_ms {
                 // Another producer's transaction is open on this partition. While it is, nobody can know what it will
                 // say about the schedules of this batch: wait without holding the partition back ourselves.
                 let reason = format!(

@@ -1,6 +1,6 @@
 //! From a record of the log to a change of the set: decode, apply, count, complain.
 
-use crate::codec::{self, Scratch};
+use crate::codec::{self, DecodeError, Scratch};
 use crate::engine::shard::{Applied, Change, Shard};
 use crate::kafka::LogRecord;
 use crate::schedule::{Format, Headers, HeadersBuf};
@@ -110,7 +110,7 @@ impl Applier {
                 Some(applied)
             }
             Err(error) => {
-                counters.errors.of(record_error(error.label())).increment();
+                counters.errors.of(record_error(&error)).increment();
                 counters.rejected.increment();
                 let reason = error.to_string();
                 self.complain(record.offset, reason, now_ms);
@@ -184,11 +184,12 @@ fn is_expired(headers: Headers<'_>) -> bool {
     })
 }
 
-fn record_error(label: &str) -> RecordError {
-    match label {
-        "invalid-avro" => RecordError::InvalidAvro,
-        "not-json" => RecordError::NotJson,
-        "invalid-json" => RecordError::InvalidJson,
-        _ => RecordError::Decode,
+fn record_error(error: &DecodeError) -> RecordError {
+    match error {
+        DecodeError::InvalidAvro { .. } => RecordError::InvalidAvro,
+        DecodeError::NotUtf8 { .. } | DecodeError::NotJson { .. } => RecordError::NotJson,
+        DecodeError::NotAnObject | DecodeError::Missing { .. } | DecodeError::InvalidJson { .. } => {
+            RecordError::InvalidJson
+        }
     }
 }

@@ -34,8 +34,6 @@ const PROGRESS_EVERY_MS: u64 = 5_000;
 const FENCED_BACKOFF_MS: u64 = 4_000;
 const BACKOFF_LONGEST_MS: u64 = 60_000;
 const COMMANDS_PER_ROUND: usize = 64;
-/// How long one read waits while a transaction is open; a fetch answers sooner.
-pub(super) const VERIFY_WAIT: Duration = Duration::from_millis(50);
 
 /// What the owner of the thread tells it.
 #[derive(Debug, Default)]
@@ -284,16 +282,25 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
         self.fire()
     }
 
-    fn wait_for_next(&self) -> Duration {
+    fn wait_for_next(&mut self) -> Duration {
+        if self.is_blocked() {
+            return SLICE;
+        }
         if !self.repairs.is_empty() || !self.waiting.is_empty() {
             return Duration::ZERO;
         }
         let Some(wake_ms) = self.next_fire_ms() else { return LONGEST_SLEEP };
         let wait_ms = wake_ms.saturating_sub(self.clock.now_ms()).max(0) as u64;
-        if wait_ms == 0 && self.blocked_until.is_some() {
-            return SLICE;
-        }
         Duration::from_millis(wait_ms).min(LONGEST_SLEEP)
+    }
+
+    /// Whether another producer's transaction keeps the log from being readable up to where one of ours would begin.
+    pub(super) fn is_blocked(&mut self) -> bool {
+        if self.blocked_until.is_some_and(|until| self.shard.applied() >= until) {
+            self.blocked_until = None;
+            self.status.set_phase(status::Phase::Live);
+        }
+        self.blocked_until.is_some()
     }
 
     /// Applies what the log has, waiting up to `wait` for it.
@@ -436,7 +443,23 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
     }
 
     fn run_commands(&mut self) -> Result<(), Interrupted> {
-        while let Some(command) = self.waiting.pop_front() {
+        self.answer_without_writing();
+        while !self.is_blocked()
+            && let Some(command) = self.waiting.pop_front()
+        {
+            // Those before it took their time.
+            if self.clock.monotonic_ms() > command.deadline_ms {
+                answer(command, Answer::Expired);
+            } else if !self.write_command(command)? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Answers the commands that write nothing, which another producer's open transaction does not hold up.
+    fn answer_without_writing(&mut self) {
+        for command in std::mem::take(&mut self.waiting) {
             if self.clock.monotonic_ms() > command.deadline_ms {
                 answer(command, Answer::Expired);
                 continue;
@@ -448,14 +471,13 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
                 }
                 Action::Put { value } => {
                     match codec::decode(self.settings.format, value, &mut Scratch::default()) {
-                        Ok(_) => self.write_command(command)?,
+                        Ok(_) => self.waiting.push_back(command),
                         Err(error) => answer(command, Answer::Refused(error.to_string())),
                     }
                 }
-                Action::Cancel => self.write_command(command)?,
+                Action::Cancel => self.waiting.push_back(command),
             }
         }
-        Ok(())
     }
 
     fn find(&self, id: &[u8]) -> Answer {
@@ -469,8 +491,9 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
         })
     }
 
-    /// Writes a command's record in a verified transaction and answers by what the log held at that point.
-    fn write_command(&mut self, command: Command) -> Result<(), Interrupted> {
+    /// Writes a command's record in a verified transaction and answers by what the log held at that point. False: it
+    /// could not be decided yet and waits for the next round.
+    fn write_command(&mut self, command: Command) -> Result<bool, Interrupted> {
         let value = match &command.action {
             Action::Put { value } => Some(value.as_slice()),
             Action::Cancel | Action::Get => None,
@@ -478,7 +501,10 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
         match self.write_one(&command.id, value, value.is_none()) {
             Ok(Written::At(offset)) => answer(command, Answer::Done { offset }),
             Ok(Written::NotPending) => answer(command, Answer::NotPending),
-            Ok(Written::NotNow) => self.waiting.push_front(command),
+            Ok(Written::NotNow) => {
+                self.waiting.push_front(command);
+                return Ok(false);
+            }
             Err((interrupted, appended)) => {
                 // Not committed for certain unless a commit was tried; then the log will tell.
                 match appended {
@@ -488,7 +514,7 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
                 return Err(interrupted);
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     /// The log was caught up with after a transaction of unknown outcome: a record that was not met was not committed.
@@ -500,7 +526,9 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
 
     /// Writes versions again that an acknowledgement of an older one overtook in the log.
     fn write_repairs(&mut self) -> Result<(), Interrupted> {
-        while let Some(handle) = self.repairs.pop_front() {
+        while !self.is_blocked()
+            && let Some(handle) = self.repairs.pop_front()
+        {
             match self.rewrite(handle) {
                 Ok(true) => self.counters.repaired.increment(),
                 Ok(false) => {

@@ -53,12 +53,13 @@ impl Status {
         Arc::clone(write(&self.topics).entry(topic.into()).or_default())
     }
 
-    /// Says whether the consumer group has been joined (an assignment was received, maybe an empty one).
+    /// Says whether this instance is in the consumer group: an assignment was received, maybe an empty one, and not lost
+    /// since.
     pub fn set_joined(&self, joined: bool) {
         self.joined.store(joined, Relaxed);
     }
 
-    /// Whether the consumer group has been joined.
+    /// Whether this instance is in the consumer group.
     #[must_use]
     pub fn joined(&self) -> bool {
         self.joined.load(Relaxed)

@@ -146,6 +146,10 @@ impl Members for Shards {
     fn revoked(&mut self, partitions: &[Partition], lost: bool) {
         // Lost: the group went on without this instance; the partition's next owner fences what is still open.
         let order = if lost { Order::Drop } else { Order::Drain };
+        if lost {
+            // Not one that stands by: it has to join again.
+            self.blueprint.status.set_joined(false);
+        }
         let ended = self.end(|partition| partitions.contains(partition), order);
         if !ended.is_empty() {
             tracing::info!(partitions = ?names(&ended), lost, "gave up partitions");

@@ -12,6 +12,7 @@ mod crashes;
 mod destinations;
 mod firing;
 mod harness;
+mod judged;
 mod metrics;
 mod outages;
 mod races;

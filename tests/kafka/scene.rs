@@ -14,9 +14,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::{Value, json};
 
+use crate::judged;
 use crate::support::broker::Broker;
 use crate::support::client::{Client, Isolation, NewRecord, Place, Reader, Seen, unique};
-use crate::support::history::{History, Message, Record, Verdict, Write, payload_id};
+use crate::support::history::{History, Record, Verdict, Write, payload_id};
 use crate::support::kms::{Kms, Settings};
 use crate::support::{PATIENCE, now_ms, poll_until};
 
@@ -140,7 +141,7 @@ impl Scene {
         // The log first: what fires in between is then missing a tombstone, not a message.
         let records = self.committed().iter().filter_map(record).collect();
         let arrived = self.client.read_topic(&self.destination, Isolation::ReadCommitted);
-        History { records, messages: arrived.iter().map(message).collect(), until_ms }.judge()
+        History { records, messages: arrived.into_iter().map(judged::message).collect(), until_ms }.judge()
     }
 
     /// The end of every test, once its schedulers are gone: lets one more instance load what the log says, lets
@@ -320,18 +321,13 @@ impl Writer {
     }
 }
 
-/// What the judge is to know of a record of the schedule topic.
+/// What the judge is to know of a record of the schedule topic; nothing of one without a key.
 fn record(seen: &Seen) -> Option<Record> {
-    let key = seen.key.clone()?;
-    let Place { topic, partition, offset } = seen.place();
-    Some(Record { topic, partition, offset, key, write: write(seen) })
+    Some(judged::record(&seen.place(), seen.key.as_deref()?, write(seen)))
 }
 
 fn write(seen: &Seen) -> Write {
-    let Some(value) = &seen.value else {
-        let expired = seen.header("schedule:expired") == Some(b"true");
-        return if expired { Write::Expired } else { Write::Delete };
-    };
+    let Some(value) = &seen.value else { return judged::null_value(seen) };
     let decode = || -> Option<Write> {
         let schedule: Value = serde_json::from_slice(value).ok()?;
         let payload = BASE64.decode(schedule["value"].as_str()?).ok()?;
@@ -342,13 +338,4 @@ fn write(seen: &Seen) -> Write {
         })
     };
     decode().unwrap_or(Write::Invalid)
-}
-
-fn message(seen: &Seen) -> Message {
-    Message {
-        destination: seen.topic.clone(),
-        key: seen.key.clone().unwrap_or_default(),
-        payload_id: payload_id(seen.value.as_deref()),
-        seen_at_ms: seen.timestamp_ms,
-    }
 }

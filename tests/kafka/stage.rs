@@ -9,9 +9,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 
+use crate::judged;
 use crate::support::broker::Broker;
 use crate::support::client::{Client, Isolation, NewRecord, Place, Reader, Seen, unique};
-use crate::support::history::{History, Message, Record, Verdict, Write, payload_id};
+use crate::support::history::{History, Record, Verdict, Write, payload_id};
 use crate::support::kms::{Kms, Settings};
 use crate::support::{PATIENCE, http, now_ms, poll_until};
 
@@ -282,7 +283,7 @@ impl Stage {
             destination: plan.destination.clone(),
             payload_id: payload_id(plan.value.as_deref()),
         };
-        self.ledger.lock().unwrap().insert(place.clone(), record_at(place, id.as_ref(), write));
+        self.ledger.lock().unwrap().insert(place.clone(), judged::record(place, id.as_ref(), write));
     }
 
     /// Cancels a schedule: a null value without headers.
@@ -342,13 +343,7 @@ impl Stage {
             self.client.await_stable(&[destination], PATIENCE);
             self.client.read_topic(destination, Isolation::ReadCommitted)
         });
-        let messages = messages.map(|seen| Message {
-            destination: seen.topic,
-            payload_id: payload_id(seen.value.as_deref()),
-            key: seen.key.unwrap_or_default(),
-            seen_at_ms: seen.timestamp_ms,
-        });
-        History { records, messages: messages.collect(), until_ms }.judge()
+        History { records, messages: messages.map(judged::message).collect(), until_ms }.judge()
     }
 
     /// The committed records of the schedule topic whose ID is `id`, in order of partition and offset.
@@ -360,19 +355,10 @@ impl Stage {
     }
 }
 
-fn record_at(place: &Place, id: &[u8], write: Write) -> Record {
-    let Place { topic, partition, offset } = place.clone();
-    Record { topic, partition, offset, key: id.to_vec(), write }
-}
-
 /// A record that is no schedule of the test's: a delete, the scheduler's tombstone, or something invalid.
 fn unscheduled(seen: &Seen) -> Record {
-    let write = match (&seen.value, seen.header("schedule:expired")) {
-        (Some(_), _) => Write::Invalid,
-        (None, Some(b"true")) => Write::Expired,
-        (None, _) => Write::Delete,
-    };
-    record_at(&seen.place(), seen.key.as_deref().unwrap_or_default(), write)
+    let write = if seen.value.is_some() { Write::Invalid } else { judged::null_value(seen) };
+    judged::record(&seen.place(), seen.key.as_deref().unwrap_or_default(), write)
 }
 
 /// Runs a test in both deliveries at once: most of its time it waits.
@@ -412,7 +398,8 @@ pub(crate) fn await_not_ready(kms: &Kms, parts: &[&str]) -> String {
     poll_until(PATIENCE, said).unwrap_or_else(|| panic!("its health never says {parts:?}"))
 }
 
-/// Waits for a line of the log that has all of `parts`; one that ends in a space may end the line.
+/// Waits for a line of the log that has all of `parts`. A part may end in a space, where a number must end: so does
+/// the line.
 #[track_caller]
 pub(crate) fn await_log(kms: &Kms, parts: &[&str]) -> String {
     let has_all = |line: &String| parts.iter().all(|part| format!("{line} ").contains(part));

@@ -58,6 +58,8 @@ fn records_deleted_before_they_were_read_do_not_count() {
     scene.pass_sentinels();
     // The reader is held up while the log is cut off above its position.
     kms.sigstop();
+    // What it had already asked for still reaches it.
+    produce("asked-for", now_ms());
     produce("unread", due_ms);
     let kept = produce("kept", due_ms);
     scene.client.delete_records(&scene.schedules, 0, kept[0].offset);

@@ -1,8 +1,6 @@
 //! A partition's own queue, read in place.
 
-use std::any::Any;
 use std::ffi::c_void;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::time::Duration;
@@ -88,26 +86,29 @@ impl NativeQueue {
 
     /// Waits up to `wait` for the first item, then takes what is there without waiting, at most `max`.
     ///
-    /// By callback, because the other ways move librdkafka's position wrongly or slowly: the batch call counts an
-    /// end-of-partition event as a record (librdkafka issue 4844), and since a rebalance goes on reading from that
-    /// position, partitions that stay would lose a record or find themselves beyond the end of the log.
-    pub(in crate::kafka) fn read(&mut self, wait: Duration, max: usize, sink: &mut dyn FnMut(QueueItem<'_>)) {
-        let wait_ms = i32::try_from(wait.as_millis()).unwrap_or(i32::MAX);
-        let queue = Arc::clone(&self.queue);
-        let mut reading = Reading { queue: self, sink, taken: 0, max, panic: None };
-        // SAFETY: a valid queue; the callback runs inside this call only, on this thread, so `reading` outlives it and
-        // nobody else touches it meanwhile.
-        unsafe {
-            sys::rd_kafka_consume_callback_queue(
-                queue.queue.as_ptr(),
-                wait_ms,
-                Some(on_message),
-                (&raw mut reading).cast(),
-            );
+    /// One message a call, because of librdkafka's ways to read, this alone keeps the position right when a rebalance
+    /// pauses every partition and then goes on from it. The batch call counts an end-of-partition event as a record
+    /// (librdkafka issue 4844); the callback calls drop outdated records, but move the position past the outdated
+    /// commit markers between them. Either way records would be missed.
+    pub(in crate::kafka) fn read(
+        &mut self,
+        wait: Duration,
+        max: usize,
+        sink: &mut dyn FnMut(QueueItem<'_>),
+    ) -> usize {
+        let mut wait_ms = i32::try_from(wait.as_millis()).unwrap_or(i32::MAX);
+        let mut taken = 0;
+        while taken < max {
+            // SAFETY: a valid queue; the message is ours until dropped.
+            let message = unsafe { sys::rd_kafka_consume_queue(self.queue.queue.as_ptr(), wait_ms) };
+            let Some(message) = NonNull::new(message) else { break };
+            let message = OwnMessage(message);
+            // SAFETY: a live message.
+            unsafe { self.hand_over(message.0.as_ref(), sink) };
+            wait_ms = 0;
+            taken += 1;
         }
-        if let Some(panic) = reading.panic {
-            resume_unwind(panic);
-        }
+        taken
     }
 
     /// # Safety
@@ -152,29 +153,13 @@ impl NativeQueue {
     }
 }
 
-/// One call of [`NativeQueue::read`], as its callback sees it.
-struct Reading<'a> {
-    queue: &'a mut NativeQueue,
-    sink: &'a mut dyn FnMut(QueueItem<'_>),
-    taken: usize,
-    max: usize,
-    /// Of the sink; it must not unwind through librdkafka.
-    panic: Option<Box<dyn Any + Send>>,
-}
+/// A message taken from a queue; given back when dropped, should the sink panic too.
+struct OwnMessage(NonNull<sys::rd_kafka_message_t>);
 
-/// # Safety
-/// Called by librdkafka inside [`NativeQueue::read`], with a message that it destroys afterwards and the `Reading` of
-/// that call.
-unsafe extern "C" fn on_message(message: *mut sys::rd_kafka_message_t, reading: *mut c_void) {
-    // SAFETY: by the caller's promise; `read` does not use its `Reading` before librdkafka returns.
-    let (message, reading) = unsafe { (&*message, &mut *reading.cast::<Reading<'_>>()) };
-    // SAFETY: a message that is not yet destroyed.
-    let handing_over = || unsafe { reading.queue.hand_over(message, reading.sink) };
-    reading.panic = catch_unwind(AssertUnwindSafe(handing_over)).err();
-    reading.taken += 1;
-    if reading.taken >= reading.max || reading.panic.is_some() {
-        // SAFETY: ends the dispatching of this thread's call; what is left stays on the queue.
-        unsafe { sys::rd_kafka_yield(std::ptr::null_mut()) };
+impl Drop for OwnMessage {
+    fn drop(&mut self) {
+        // SAFETY: taken from a queue and destroyed once, here.
+        unsafe { sys::rd_kafka_message_destroy(self.0.as_ptr()) }
     }
 }
 

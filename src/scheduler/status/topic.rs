@@ -14,7 +14,7 @@ labels! {
         NotJson = "not-json",
         /// JSON, but not a schedule.
         InvalidJson = "invalid-json",
-        /// Any other failure to decode.
+        /// Any other failure to decode; there is none today, but dashboards know the name.
         Decode = "decode",
         /// The record has a null key, so it has no schedule ID.
         Transformation = "transformation",
