@@ -280,10 +280,19 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
         if !failures.is_empty() {
             return self.give_up_on(batch, failures);
         }
-        let suspect_commit = self.until_answered(|this| this.transactions.commit(SLICE))?;
-        laps.lap(&self.clock);
-        self.settle(batch, base, &laps);
-        if suspect_commit {
+        self.commit(|this| {
+            laps.lap(&this.clock);
+            this.settle(batch, base, &laps);
+        })
+    }
+
+    /// Commits the open transaction and does what follows from it: `apply`, for what it wrote.
+    fn commit(&mut self, apply: impl FnOnce(&mut Self)) -> Result<(), Interrupted> {
+        let must_fence = self.until_answered(|this| this.transactions.commit(SLICE))?;
+        self.counters.transactions.of(TransactionOutcome::Committed).increment();
+        apply(self);
+        self.shard.release();
+        if must_fence {
             // An answer still under way could end the next transaction of the same epoch: take a new one.
             self.shard.unfence();
         }
@@ -421,10 +430,8 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
         for (entry, tombstone) in batch.entries.iter().zip(base..) {
             self.settle_entry(entry, tombstone);
         }
-        self.shard.release();
         self.firing.grow();
         let took_us = laps.total_us();
-        self.counters.transactions.of(TransactionOutcome::Committed).increment();
         self.counters.transaction_us.observe(took_us);
         self.counters.batch_size.observe(batch.entries.len() as u64);
         tracing::trace!(
@@ -544,14 +551,7 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
                     self.shard.release();
                     return Ok(Written::NotPending);
                 }
-                let suspect_commit = self
-                    .until_answered(|this| this.transactions.commit(SLICE))
-                    .map_err(|interrupted| (interrupted, Some(base)))?;
-                self.counters.transactions.of(TransactionOutcome::Committed).increment();
-                self.shard.release();
-                if suspect_commit {
-                    self.shard.unfence();
-                }
+                self.commit(|_| ()).map_err(|interrupted| (interrupted, Some(base)))?;
                 base
             }
         };
@@ -585,12 +585,7 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
             return Ok(false);
         };
         if self.shard.all_current(&[handle]) {
-            let suspect_commit = self.until_answered(|this| this.transactions.commit(SLICE))?;
-            self.counters.transactions.of(TransactionOutcome::Committed).increment();
-            self.shard.release();
-            if suspect_commit {
-                self.shard.unfence();
-            }
+            self.commit(|_| ())?;
         } else {
             self.abort_cleanly()?;
             self.shard.release();

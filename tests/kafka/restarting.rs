@@ -126,16 +126,16 @@ fn what_is_written_while_eight_partitions_load_is_delivered_once() {
 fn a_foreign_transaction_left_open_holds_a_takeover_back_and_nothing_fires_wrongly() {
     let stage = Stage::json(1);
     let topic = stage.topic();
-    let due_ms = now_ms() + 1_000;
     {
         let mut kms = stage.start();
         stage.put("fired before", &stage.plan("fired before"));
-        stage.put("cancelled behind", &stage.plan("cancelled behind").due_ms(due_ms));
-        stage.put("replaced inside", &stage.plan("replaced inside").due_ms(due_ms));
         stage.await_messages(1);
         assert!(kms.sigterm_and_wait().success());
     }
     let fired_before = stage.messages();
+    let due_ms = now_ms() + 1_000;
+    stage.put("cancelled behind", &stage.plan("cancelled behind").due_ms(due_ms));
+    stage.put("replaced inside", &stage.plan("replaced inside").due_ms(due_ms));
     let foreign = stage.client.foreign(&unique("foreign"), Duration::from_mins(1));
     foreign.begin();
     let inside = stage.plan("replaced inside");
