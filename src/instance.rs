@@ -13,7 +13,7 @@ use crate::kafka::observer::{Observer, TopicIds};
 use crate::kafka::topics::{Severity, TopicAdmin, legal_topics};
 use crate::schedule::DueTime;
 use crate::scheduler::dry_run;
-use crate::scheduler::settings::{ShardSettings, TombstoneRetention};
+use crate::scheduler::settings::{ShardSettings, TopicFacts};
 use crate::scheduler::status::Status;
 use crate::scheduler::supervisor::{Blueprint, Supervisor};
 use crate::scheduler::watch::{Watch, Watched};
@@ -86,10 +86,10 @@ pub fn run_until(
         create_topics(&topic_admin, &settings);
     }
     let skip_before_ms = options.skip_overdue_before.map(DueTime::epoch_ms);
-    let retentions: HashMap<String, Arc<TombstoneRetention>> =
+    let facts: HashMap<String, Arc<TopicFacts>> =
         settings.topics.iter().map(|(topic, _)| (topic.to_owned(), Arc::default())).collect();
     let shard_settings = settings.topics.iter().map(|(topic, format)| {
-        let shard = ShardSettings::new(&settings, format, skip_before_ms, &retentions[topic]);
+        let shard = ShardSettings::new(&settings, format, skip_before_ms, &facts[topic]);
         (topic.to_owned(), Arc::new(shard))
     });
     let observer =
@@ -105,10 +105,10 @@ pub fn run_until(
         anyhow::anyhow!("cannot start the consumer of {}: {error}", settings.kafka.brokers)
     })?;
     let watch = Watch::start(Watched {
-        topics: settings.topics.iter().map(|(topic, _)| topic.to_owned()).collect(),
+        topics: facts.clone(),
         observer,
         reloads: supervisor.reload_sender(),
-        check_configuration: configuration_check(&settings, retentions, topic_admin),
+        check_configuration: configuration_check(&settings, facts, topic_admin),
     })?;
     tracing::info!(
         brokers = settings.kafka.brokers,
@@ -171,7 +171,7 @@ fn create_topics(topic_admin: &TopicAdmin<QuietContext>, settings: &Settings) {
 /// what is not as recommended.
 fn configuration_check(
     settings: &Arc<Settings>,
-    retentions: HashMap<String, Arc<TombstoneRetention>>,
+    facts: HashMap<String, Arc<TopicFacts>>,
     topic_admin: TopicAdmin<QuietContext>,
 ) -> Box<dyn Fn() + Send> {
     let settings = Arc::clone(settings);
@@ -181,7 +181,11 @@ fn configuration_check(
             create_topics(&topic_admin, &settings);
         }
         match topic_admin.tombstone_retention(&settings) {
-            Ok(found) => found.iter().for_each(|(topic, retention)| retentions[topic].set(*retention)),
+            Ok(found) => {
+                for (topic, retention) in &found {
+                    facts[topic].set_tombstone_retention(*retention);
+                }
+            }
             Err(error) => tracing::debug!("the topics' delete.retention.ms is not known: {error}"),
         }
         match topic_admin.check(&settings) {

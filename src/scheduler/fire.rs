@@ -133,6 +133,7 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
         if self.next_fire_ms().is_none_or(|fire_ms| fire_ms > now_ms) {
             return Ok(());
         }
+        self.confirm_topic()?;
         self.shard.advance(now_ms, ADVANCE_BUDGET);
         let batch = self.assemble();
         if batch.entries.is_empty() {
@@ -316,6 +317,11 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
             self.abort_cleanly()?;
             self.firing.shrink();
             return Ok(Appended::NotNow);
+        }
+        if base < self.shard.applied() {
+            let applied = self.shard.applied();
+            let reason = format!("the log ends at offset {base}, but was read up to {applied}");
+            return Err(Interrupted::Reload(reason));
         }
         self.shard.expect_own(base..base + count as i64);
         let patience_ms = self.settings.transaction_timeout.as_millis() as u64 / 2;

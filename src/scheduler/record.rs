@@ -20,6 +20,7 @@ pub(super) struct Applier {
     format: Format,
     /// `{topic id}:{partition}:`, what the fired header of this very partition begins with; known after the fence.
     fired_prefix: Option<String>,
+    topic_id: Option<String>,
     scratch: Scratch,
     complaints: Throttle,
     examples: Vec<Rejection>,
@@ -44,15 +45,24 @@ impl Applier {
             partition,
             format,
             fired_prefix: None,
+            topic_id: None,
             scratch: Scratch::default(),
             complaints: Throttle::default(),
             examples: Vec::new(),
         }
     }
 
-    /// The topic's ID is known.
-    pub(super) fn identify(&mut self, topic_id: &str) {
+    /// The topic's ID is known. False: it was another one before, so what was applied stands for a log that is gone.
+    pub(super) fn identify(&mut self, topic_id: &str) -> bool {
+        let same = self.topic_id.as_deref().is_none_or(|known| known == topic_id);
+        self.topic_id = Some(topic_id.to_owned());
         self.fired_prefix = Some(format!("{topic_id}:{}:", self.partition));
+        same
+    }
+
+    /// The topic's ID, as last told.
+    pub(super) fn topic_id(&self) -> Option<&str> {
+        self.topic_id.as_deref()
     }
 
     /// The headers of the tombstone for the version at `offset`.

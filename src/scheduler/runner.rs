@@ -33,6 +33,8 @@ const PROGRESS_EVERY_MS: u64 = 5_000;
 /// before the new owner would be disturbed.
 const FENCED_BACKOFF_MS: u64 = 4_000;
 const BACKOFF_LONGEST_MS: u64 = 60_000;
+/// The watch asks for the topics' IDs more often than this, unless it is held up with all the rest.
+const TOPIC_CONFIRMED_FOR_MS: u64 = 3_000;
 const COMMANDS_PER_ROUND: usize = 64;
 
 /// What the owner of the thread tells it.
@@ -211,8 +213,7 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
         self.status.set_phase(status::Phase::Fencing);
         // The consumer has been fetching since the assignment: what it read first may be as old as that.
         self.load_started_ms.get_or_insert(self.clock.monotonic_ms());
-        let topic_id = self.patiently(|this| this.log.topic_id(SLICE * 4))?;
-        self.applier.identify(&topic_id);
+        self.identify_topic()?;
         self.until_answered(|this| this.transactions.fence(SLICE))?;
         self.counters.fences.increment();
         self.firing.forget_destinations();
@@ -223,6 +224,29 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
         self.status.set_phase(status::Phase::Loading);
         self.shard.fenced(target);
         Ok(())
+    }
+
+    fn identify_topic(&mut self) -> Result<(), Interrupted> {
+        let asked_ms = self.clock.monotonic_ms();
+        let topic_id = self.patiently(|this| this.log.topic_id(SLICE * 4))?;
+        if !self.applier.identify(&topic_id) {
+            return Err(Interrupted::Reload(format!(
+                "the topic was deleted and created again (ID now {topic_id})"
+            )));
+        }
+        self.settings.facts.set_id(&topic_id, asked_ms);
+        Ok(())
+    }
+
+    /// Before anything is written: the topic is the one that was loaded, as of a moment ago. One that was deleted and
+    /// created again takes writes and yields records like the old one, to whoever was away meanwhile.
+    pub(super) fn confirm_topic(&mut self) -> Result<(), Interrupted> {
+        let since_ms = self.clock.monotonic_ms().saturating_sub(TOPIC_CONFIRMED_FOR_MS);
+        let known = self.applier.topic_id();
+        if known.is_some_and(|id| self.settings.facts.had_id_at(id, since_ms)) {
+            return Ok(());
+        }
+        self.identify_topic()
     }
 
     fn catch_up(&mut self, target: i64) -> Result<(), Interrupted> {
@@ -238,7 +262,8 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
     /// A tombstone is kept for `delete.retention.ms`; a load that takes longer may have read a schedule whose tombstone
     /// was cleaned away before it was reached, and would fire it again.
     fn check_load_time(&self) -> Result<(), Interrupted> {
-        let (Some(started), Some(longest)) = (self.load_started_ms, self.settings.tombstone_retention.get())
+        let (Some(started), Some(longest)) =
+            (self.load_started_ms, self.settings.facts.tombstone_retention())
         else {
             return Ok(());
         };
@@ -444,6 +469,9 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
 
     fn run_commands(&mut self) -> Result<(), Interrupted> {
         self.answer_without_writing();
+        if !self.waiting.is_empty() {
+            self.confirm_topic()?;
+        }
         while !self.is_blocked()
             && let Some(command) = self.waiting.pop_front()
         {
@@ -526,6 +554,9 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
 
     /// Writes versions again that an acknowledgement of an older one overtook in the log.
     fn write_repairs(&mut self) -> Result<(), Interrupted> {
+        if !self.repairs.is_empty() {
+            self.confirm_topic()?;
+        }
         while !self.is_blocked()
             && let Some(handle) = self.repairs.pop_front()
         {

@@ -1,7 +1,7 @@
 //! What a shard needs to know of the settings, in the units it counts in.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::config::{Delivery, Settings};
@@ -35,8 +35,8 @@ pub struct ShardSettings {
     pub all: Arc<Settings>,
     /// Schedules due before this (epoch milliseconds) are removed, not delivered.
     pub skip_overdue_before_ms: Option<i64>,
-    /// The topic's `delete.retention.ms`: a load that takes longer is not to be trusted.
-    pub tombstone_retention: Arc<TombstoneRetention>,
+    /// What the cluster last said of the topic.
+    pub facts: Arc<TopicFacts>,
 }
 
 impl ShardSettings {
@@ -46,7 +46,7 @@ impl ShardSettings {
         all: &Arc<Settings>,
         format: Format,
         skip_overdue_before_ms: Option<i64>,
-        tombstone_retention: &Arc<TombstoneRetention>,
+        facts: &Arc<TopicFacts>,
     ) -> Self {
         Self {
             format,
@@ -64,27 +64,51 @@ impl ShardSettings {
             output_headers: all.output.headers,
             all: Arc::clone(all),
             skip_overdue_before_ms,
-            tombstone_retention: Arc::clone(tombstone_retention),
+            facts: Arc::clone(facts),
         }
     }
 }
 
-/// How long a topic keeps tombstones, as last heard from the cluster.
+/// What the cluster last said of a schedule topic.
 #[derive(Debug, Default)]
-pub struct TombstoneRetention(AtomicU64);
+pub struct TopicFacts {
+    tombstone_retention_ms: AtomicU64,
+    identity: Mutex<Option<Identity>>,
+}
 
-impl TombstoneRetention {
-    /// The cluster said so.
-    pub fn set(&self, retention: Duration) {
-        self.0.store(retention.as_millis() as u64, Ordering::Relaxed);
+#[derive(Debug)]
+struct Identity {
+    id: String,
+    asked_ms: u64,
+}
+
+impl TopicFacts {
+    /// The topic keeps tombstones for so long.
+    pub fn set_tombstone_retention(&self, retention: Duration) {
+        self.tombstone_retention_ms.store(retention.as_millis() as u64, Ordering::Relaxed);
     }
 
-    /// `None` while it is not known.
+    /// The topic's `delete.retention.ms`: a load that takes longer is not to be trusted. `None` while it is not known.
     #[must_use]
-    pub fn get(&self) -> Option<Duration> {
-        match self.0.load(Ordering::Relaxed) {
+    pub fn tombstone_retention(&self) -> Option<Duration> {
+        match self.tombstone_retention_ms.load(Ordering::Relaxed) {
             0 => None,
             ms => Some(Duration::from_millis(ms)),
         }
+    }
+
+    /// The topic had this ID when asked at `asked_ms` (monotonic, see [`Clock`](crate::kafka::Clock)), or later.
+    pub fn set_id(&self, id: &str, asked_ms: u64) {
+        *self.identity() = Some(Identity { id: id.to_owned(), asked_ms });
+    }
+
+    /// Whether the topic still had this ID at `since_ms`.
+    #[must_use]
+    pub fn had_id_at(&self, id: &str, since_ms: u64) -> bool {
+        self.identity().as_ref().is_some_and(|known| known.id == id && known.asked_ms >= since_ms)
+    }
+
+    fn identity(&self) -> MutexGuard<'_, Option<Identity>> {
+        self.identity.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

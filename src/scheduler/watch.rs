@@ -7,20 +7,24 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 
+use crate::kafka::Clock as _;
+use crate::kafka::clock::SystemClock;
 use crate::kafka::observer::Observer;
 
+use super::settings::TopicFacts;
 use super::supervisor::Reload;
 
-const EVERY: Duration = Duration::from_secs(10);
+/// Often enough that shards need not ask by themselves before they write.
+const EVERY: Duration = Duration::from_secs(1);
 const ASK: Duration = Duration::from_secs(5);
-const CONFIGURATION_EVERY_ROUNDS: u32 = 60;
+const CONFIGURATION_EVERY_ROUNDS: u32 = 600;
 /// How often the thread looks whether it should end.
 const TICK: Duration = Duration::from_millis(200);
 
 /// What the thread watches, and whom it tells.
 pub struct Watched {
-    /// The schedule topics.
-    pub topics: Vec<String>,
+    /// The schedule topics, and where to put what is learnt of them.
+    pub topics: HashMap<String, Arc<TopicFacts>>,
     /// Asks the cluster.
     pub observer: Arc<Observer>,
     /// Where to ask for a topic to be loaded anew.
@@ -32,14 +36,24 @@ pub struct Watched {
 /// Runs until `stop`: asks about every topic now and then.
 #[allow(clippy::disallowed_methods, reason = "an own thread that only watches; nothing waits for it")]
 fn watch(watched: &Watched, stop: &AtomicBool) {
+    let clock = SystemClock::new();
     let mut known: HashMap<&str, Seen> = HashMap::new();
+    let mut ids: HashMap<&str, String> = HashMap::new();
     let mut round = 0u32;
     while !stop.load(Ordering::Relaxed) {
         let mut changed = round.is_multiple_of(CONFIGURATION_EVERY_ROUNDS);
-        for topic in &watched.topics {
+        for (topic, facts) in &watched.topics {
+            let asked_ms = clock.monotonic_ms();
             if let Some(seen) = look(topic, &watched.observer) {
                 let before = known.insert(topic, seen.clone());
-                compare(topic, before.as_ref(), &seen, &watched.reloads);
+                say_change(topic, before.as_ref(), &seen);
+                if let Seen::There { id, .. } = &seen {
+                    facts.set_id(id, asked_ms);
+                    // Whether it was seen missing in between or not.
+                    if let Some(old) = ids.insert(topic, id.clone()).filter(|old| old != id) {
+                        ask_for_reload(topic, &old, id, &watched.reloads);
+                    }
+                }
                 changed |= seen == Seen::Missing || before.as_ref() != Some(&seen);
             }
         }
@@ -74,7 +88,14 @@ fn look(topic: &str, observer: &Observer) -> Option<Seen> {
     }
 }
 
-fn compare(topic: &str, before: Option<&Seen>, now: &Seen, reloads: &Sender<Reload>) {
+fn ask_for_reload(topic: &str, old: &str, new: &str, reloads: &Sender<Reload>) {
+    let reason = format!("the topic was deleted and created again (ID {old}, now {new})");
+    if reloads.send(Reload { topic: topic.to_owned(), partition: None, reason }).is_err() {
+        tracing::debug!(topic, "nobody is left to load the topic anew");
+    }
+}
+
+fn say_change(topic: &str, before: Option<&Seen>, now: &Seen) {
     match (before, now) {
         (None | Some(Seen::There { .. }), Seen::Missing) => tracing::warn!(
             topic,
@@ -83,18 +104,12 @@ fn compare(topic: &str, before: Option<&Seen>, now: &Seen, reloads: &Sender<Relo
         (Some(Seen::Missing), Seen::There { partitions, .. }) => {
             tracing::info!(topic, partitions, "the schedule topic is there now");
         }
-        (Some(Seen::There { id: old, partitions: fewer }), Seen::There { id, partitions }) => {
-            if old != id {
-                let reason = format!("the topic was deleted and created again (ID {old}, now {id})");
-                let reload = Reload { topic: topic.to_owned(), partition: None, reason };
-                if reloads.send(reload).is_err() {
-                    tracing::debug!(topic, "nobody is left to load the topic anew");
-                }
-            } else if fewer < partitions {
-                tracing::info!(topic, partitions, was = fewer, "the schedule topic has more partitions");
-            }
+        (Some(Seen::There { partitions: fewer, .. }), Seen::There { partitions, .. })
+            if fewer < partitions =>
+        {
+            tracing::info!(topic, partitions, was = fewer, "the schedule topic has more partitions");
         }
-        (None, Seen::There { .. }) | (Some(Seen::Missing), Seen::Missing) => {}
+        (_, Seen::There { .. }) | (Some(Seen::Missing), Seen::Missing) => {}
     }
 }
 

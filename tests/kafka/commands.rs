@@ -12,7 +12,7 @@ use kafka_message_scheduler::kafka::observer::{Observer, TopicIds};
 use kafka_message_scheduler::kafka::{Clock as _, client};
 use kafka_message_scheduler::schedule::Format;
 use kafka_message_scheduler::scheduler::command::{Action, Answer, Command};
-use kafka_message_scheduler::scheduler::settings::{ShardSettings, TombstoneRetention};
+use kafka_message_scheduler::scheduler::settings::{ShardSettings, TopicFacts};
 use kafka_message_scheduler::scheduler::status::Status;
 use kafka_message_scheduler::scheduler::supervisor::{Blueprint, Lane, Supervisor};
 use tokio::sync::oneshot::Receiver;
@@ -164,8 +164,7 @@ impl InProcess {
             own.iter().chain(environment).map(|(name, value)| ((*name).into(), (*value).into())).collect();
         let settings = Settings::load(&Sources { environment, ..Sources::default() }).unwrap().settings;
         let settings = Arc::new(settings);
-        let of_shards =
-            ShardSettings::new(&settings, Format::Json, None, &Arc::<TombstoneRetention>::default());
+        let of_shards = ShardSettings::new(&settings, Format::Json, None, &Arc::<TopicFacts>::default());
         let reader = client::reader(&settings, client::Isolation::ReadUncommitted).unwrap();
         let status = Arc::new(Status::new());
         let blueprint = Blueprint {
