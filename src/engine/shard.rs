@@ -74,6 +74,8 @@ pub struct Shard {
     filed: bool,
     applied: i64,
     batch: Vec<Handle>,
+    /// Versions that took the place of one in the batch.
+    contested: Vec<Handle>,
     own_unread: std::ops::Range<i64>,
     id: Vec<u8>,
 }
@@ -88,6 +90,7 @@ impl Shard {
             filed: false,
             applied: 0,
             batch: Vec::new(),
+            contested: Vec::new(),
             own_unread: 0..0,
             id: Vec::new(),
         }
@@ -157,7 +160,12 @@ impl Shard {
             Change::Schedule { format, schedule, record_headers } => {
                 match self.pending.upsert(id, offset, *format, schedule, *record_headers) {
                     Upserted::Inserted => Applied::Inserted,
-                    Upserted::Replaced { .. } => Applied::Replaced,
+                    Upserted::Replaced { previous } => {
+                        if previous == EntryState::InFlight {
+                            self.contested.extend(self.pending.get(id).map(|(handle, _)| handle));
+                        }
+                        Applied::Replaced
+                    }
                     Upserted::Stale => Applied::Stale,
                 }
             }
@@ -224,7 +232,20 @@ impl Shard {
         for handle in self.batch.drain(..).rev() {
             self.pending.settle_back(handle);
         }
+        self.contested.clear();
         self.own_unread = 0..0;
+    }
+
+    /// As [`release`](Self::release), when versions of the batch were replaced while it was under way: those that took
+    /// their place and are due by `now_ms` wait until `retry_at_ms`. A key that is written again and again would
+    /// otherwise be in every batch, and every batch be in vain.
+    pub fn release_raced(&mut self, now_ms: i64, retry_at_ms: i64) {
+        for handle in std::mem::take(&mut self.contested) {
+            if self.pending.view(handle).is_some_and(|view| view.schedule.due.epoch_ms() <= now_ms) {
+                self.pending.set_aside(handle, retry_at_ms);
+            }
+        }
+        self.release();
     }
 
     /// The shard's own records lie at these offsets, not yet committed.
@@ -244,5 +265,143 @@ impl Shard {
     #[must_use]
     pub fn state_of(&self, id: &[u8]) -> Option<EntryState> {
         self.pending.get(id).map(|(_, view)| view.state)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::schedule::DueTime;
+
+    const LIMITS: BatchLimits = BatchLimits { max_count: 10, max_bytes: 1 << 20 };
+
+    fn put(shard: &mut Shard, offset: i64, id: &[u8], due_ms: i64) -> Applied {
+        let due = DueTime::from_epoch_ms(due_ms);
+        let schedule = Schedule { due, topic: "t", key: id, value: None, headers: Headers::default() };
+        let change = Change::Schedule { format: Format::Json, schedule, record_headers: Headers::default() };
+        shard.apply(offset, id, &change)
+    }
+
+    fn live() -> Shard {
+        let mut shard = Shard::new(PendingSet::new(1));
+        shard.fenced(0);
+        shard.file(usize::MAX);
+        assert_eq!(shard.phase(), Phase::Live);
+        shard
+    }
+
+    fn sealed(shard: &mut Shard, now_ms: i64) -> Vec<Handle> {
+        shard.advance(now_ms, usize::MAX);
+        shard.seal(now_ms, LIMITS)
+    }
+
+    #[test]
+    fn nothing_is_sealed_before_the_end_after_the_fence_is_applied() {
+        let mut shard = Shard::new(PendingSet::new(1));
+        put(&mut shard, 0, b"a", 5);
+        // The end was reported before the target was known: it counts all the same.
+        shard.reached(3);
+        assert_eq!(sealed(&mut shard, 10), []);
+        shard.fenced(4);
+        shard.file(usize::MAX);
+        assert_eq!(shard.phase(), Phase::CatchingUp { target: 4 });
+        assert_eq!(sealed(&mut shard, 10), []);
+        shard.reached(4);
+        assert_eq!(shard.phase(), Phase::Filing);
+        assert_eq!(sealed(&mut shard, 10), []);
+        shard.file(usize::MAX);
+        assert_eq!(sealed(&mut shard, 10).len(), 1);
+    }
+
+    #[test]
+    fn what_was_in_flight_when_the_producer_went_is_due_again_unless_the_log_says_otherwise() {
+        let mut shard = live();
+        put(&mut shard, 0, b"a", 5);
+        put(&mut shard, 1, b"b", 5);
+        assert_eq!(sealed(&mut shard, 10).len(), 2);
+        shard.unfence();
+        assert_eq!(sealed(&mut shard, 10), [], "not before it is fenced and caught up with");
+        shard.fenced(5);
+        // The commit had succeeded: its tombstones are in the log.
+        shard.apply(3, b"a", &Change::Tombstone { fired: Some(0) });
+        shard.reached(5);
+        assert_eq!(shard.phase(), Phase::Live, "filed before, so live at once");
+        assert_eq!(sealed(&mut shard, 10).iter().map(|h| h.offset()).collect::<Vec<_>>(), [1]);
+    }
+
+    #[test]
+    fn an_update_or_a_cancel_takes_a_version_in_flight_out() {
+        let mut shard = live();
+        put(&mut shard, 0, b"a", 5);
+        put(&mut shard, 1, b"b", 5);
+        let batch = sealed(&mut shard, 10);
+        assert!(shard.all_current(&batch));
+        put(&mut shard, 2, b"a", 50);
+        assert!(!shard.all_current(&batch));
+        shard.release();
+        let batch = sealed(&mut shard, 10);
+        assert_eq!(batch.iter().map(|h| h.offset()).collect::<Vec<_>>(), [1]);
+        shard.apply(3, b"b", &Change::Tombstone { fired: None });
+        assert!(!shard.all_current(&batch));
+    }
+
+    #[test]
+    fn a_key_that_is_written_again_and_again_does_not_spoil_every_batch() {
+        let mut shard = live();
+        put(&mut shard, 0, b"hot", 0);
+        put(&mut shard, 1, b"calm", 5);
+        let batch = sealed(&mut shard, 10);
+        put(&mut shard, 2, b"hot", 0);
+        assert!(!shard.all_current(&batch));
+        shard.release_raced(10, 60);
+        let batch = sealed(&mut shard, 10);
+        assert_eq!(batch.iter().map(|h| h.offset()).collect::<Vec<_>>(), [1], "the hot key rests");
+        shard.settle(batch[0], 3);
+        shard.release();
+        assert_eq!(
+            sealed(&mut shard, 60).iter().map(|h| h.offset()).collect::<Vec<_>>(),
+            [2],
+            "and comes back"
+        );
+    }
+
+    #[test]
+    fn an_update_into_the_future_does_not_rest() {
+        let mut shard = live();
+        put(&mut shard, 0, b"a", 5);
+        sealed(&mut shard, 10);
+        put(&mut shard, 1, b"a", 40);
+        shard.release_raced(10, 60);
+        assert_eq!(shard.pending().set_aside_len(), 0);
+        assert_eq!(sealed(&mut shard, 40).len(), 1);
+    }
+
+    #[test]
+    fn a_version_that_an_acknowledgement_overtook_is_held_until_it_is_written_again() {
+        let mut shard = live();
+        put(&mut shard, 3, b"a", 5);
+        let overtaken = shard.apply(4, b"a", &Change::Tombstone { fired: Some(1) });
+        assert!(matches!(overtaken, Applied::Overtaken(handle) if handle.offset() == 3));
+        assert_eq!(sealed(&mut shard, 10), [], "held");
+        assert_eq!(put(&mut shard, 5, b"a", 5), Applied::Replaced);
+        assert_eq!(sealed(&mut shard, 10).len(), 1);
+        // Of the version itself it is a plain tombstone.
+        shard.release();
+        assert_eq!(shard.apply(6, b"a", &Change::Tombstone { fired: Some(5) }), Applied::Removed);
+    }
+
+    #[test]
+    fn own_records_are_not_taken_for_newer_ones_before_the_commit() {
+        let mut shard = live();
+        put(&mut shard, 0, b"a", 5);
+        let batch = sealed(&mut shard, 10);
+        shard.expect_own(1..2);
+        assert_eq!(shard.apply(1, b"a", &Change::Tombstone { fired: Some(0) }), Applied::Stale);
+        assert!(shard.all_current(&batch));
+        shard.settle(batch[0], 1);
+        shard.release();
+        assert!(shard.pending().is_empty());
+        assert_eq!(shard.apply(1, b"a", &Change::Tombstone { fired: Some(0) }), Applied::Unknown);
     }
 }

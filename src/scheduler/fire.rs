@@ -26,6 +26,8 @@ const TOMBSTONE_OVERHEAD_BYTES: usize = 128;
 const CAREFUL_COUNT: usize = 64;
 /// How long one read waits while a transaction is open; a fetch answers sooner.
 const VERIFY_WAIT: Duration = Duration::from_millis(50);
+/// How long the new version of a key rests that was written while its old one was being fired.
+const CONTESTED_REST_MS: i64 = 50;
 /// A destination that was refused is not asked about again for this long.
 const REFUSAL_REMEMBERED_MS: u64 = 1_000;
 
@@ -272,8 +274,8 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
         let handles: Vec<Handle> = batch.entries.iter().map(|entry| entry.handle).collect();
         if !self.shard.all_current(&handles) {
             self.abort_cleanly()?;
-            self.firing.shrink();
-            self.shard.release();
+            let now_ms = self.clock.now_ms();
+            self.shard.release_raced(now_ms, now_ms.saturating_add(CONTESTED_REST_MS));
             return Ok(());
         }
         let failures = self.send_messages(batch)?;

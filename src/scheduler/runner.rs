@@ -35,6 +35,8 @@ const FENCED_BACKOFF_MS: u64 = 4_000;
 const BACKOFF_LONGEST_MS: u64 = 60_000;
 /// The watch asks for the topics' IDs more often than this, unless it is held up with all the rest.
 const TOPIC_CONFIRMED_FOR_MS: u64 = 3_000;
+/// A round that recovers from an error and waits before it tries again takes no longer than this.
+const ROUND_LONGEST: Duration = Duration::from_mins(2);
 const COMMANDS_PER_ROUND: usize = 64;
 
 /// What the owner of the thread tells it.
@@ -115,6 +117,8 @@ pub struct Runner<L, T, C> {
     pub(super) blocked_until: Option<i64>,
     /// The log is gone; remembered here because it is said once, maybe in the middle of something else.
     gone: Option<String>,
+    /// When the last round of the loop began.
+    round_began_ms: Option<u64>,
     backoff_ms: u64,
     load_started_ms: Option<u64>,
     publish_at_ms: u64,
@@ -165,6 +169,7 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
             repairs: VecDeque::new(),
             blocked_until: None,
             gone: None,
+            round_began_ms: None,
             backoff_ms: 0,
             load_started_ms: None,
             publish_at_ms: 0,
@@ -181,7 +186,7 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
                 self.status.set_phase(status::Phase::Stopping);
                 return Ended::Stopped;
             }
-            if let Some(reason) = self.gone.take() {
+            if let Some(reason) = self.gone.take().or_else(|| self.slept_too_long()) {
                 return Ended::Reload(reason);
             }
             self.publish_now_and_then();
@@ -194,6 +199,17 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
                 Err(Interrupted::Transaction(error)) => self.recover(&error),
             }
         }
+    }
+
+    /// A thread that stood still for longer than tombstones are kept may find them cleaned away unread.
+    fn slept_too_long(&mut self) -> Option<String> {
+        let now_ms = self.clock.monotonic_ms();
+        let stood_still =
+            Duration::from_millis(now_ms - self.round_began_ms.replace(now_ms).unwrap_or(now_ms));
+        let retention = self.settings.facts.tombstone_retention()?;
+        (stood_still >= retention.max(ROUND_LONGEST)).then(|| {
+            format!("stood still for {stood_still:?}, longer than the topic keeps tombstones ({retention:?})")
+        })
     }
 
     fn round(&mut self) -> Result<(), Interrupted> {
