@@ -8,8 +8,8 @@ use crate::support::kms::Kms;
 use crate::support::{PATIENCE, now_ms};
 
 const KEYS: usize = 20;
-/// What the broker grants a transaction that nobody ends.
-const LEFT_OPEN: Duration = Duration::from_secs(6);
+/// What the broker grants a transaction that nobody ends: longer than it takes until the scheduler gives up.
+const LEFT_OPEN: Duration = Duration::from_secs(12);
 
 #[test]
 fn a_transaction_that_is_committed_supersedes_what_fell_due_meanwhile() {
@@ -43,7 +43,7 @@ fn fire_behind_an_open_transaction(end: impl FnOnce(Foreign)) -> Fired {
     let settings = scene.settings().env("KMS_TRANSACTION__TIMEOUT", "3s");
     let mut kms = Kms::start_ready(&settings);
     let foreign = scene.client.foreign(&unique("foreign"), LEFT_OPEN);
-    let due_ms = now_ms() + 1_000;
+    let due_ms = now_ms() + 3_000;
     let first = |name: &'static str| {
         let scene = &scene;
         (0..KEYS).map(move |n| scene.schedule(&format!("{name}-{n}"), 1, due_ms))
