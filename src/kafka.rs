@@ -144,8 +144,8 @@ pub trait Transactions {
     /// the next transaction: an answer still under way could end that one instead.
     fn commit(&mut self, wait: Duration) -> Result<bool, TransactionError>;
 
-    /// Aborts, dropping whatever was enqueued.
-    fn abort(&mut self, wait: Duration) -> Result<(), TransactionError>;
+    /// Aborts, dropping whatever was enqueued. `Ok(true)`: as for [`commit`](Self::commit).
+    fn abort(&mut self, wait: Duration) -> Result<bool, TransactionError>;
 
     /// Whether a destination can be written to, as far as can be known before trying. Cached; asks the cluster (which
     /// creates the topic where it creates topics for producers) once for a new name.
@@ -183,6 +183,9 @@ pub enum SendError {
     /// The topic does not exist (and is not created for producers).
     #[error("the destination topic does not exist; create it")]
     UnknownTopic,
+    /// A partition of it has no leader.
+    #[error("a partition of the destination has no leader; bring its broker back")]
+    NoLeader,
     /// The scheduler may not write to it.
     #[error("not authorised to write to the destination; grant the scheduler WRITE on it")]
     NotAuthorized,
@@ -212,7 +215,10 @@ impl SendError {
     /// Whether the error is about the destination topic as a whole, so that every message to it would meet it.
     #[must_use]
     pub fn concerns_topic(&self) -> bool {
-        matches!(self, Self::UnknownTopic | Self::NotAuthorized | Self::IllegalName | Self::Denied)
+        matches!(
+            self,
+            Self::UnknownTopic | Self::NoLeader | Self::NotAuthorized | Self::IllegalName | Self::Denied
+        )
     }
 
     /// Whether the broker or the way to it is to blame, not the message.

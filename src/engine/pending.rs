@@ -132,6 +132,7 @@ pub struct PendingSet {
     held: usize,
     in_flight: usize,
     bulk: Bulk,
+    latest_start_ms: i64,
     payload_bytes: usize,
     content_bytes: usize,
 }
@@ -174,6 +175,7 @@ impl PendingSet {
             held: 0,
             in_flight: 0,
             bulk: Bulk::Loading,
+            latest_start_ms: i64::MAX,
             payload_bytes: 0,
             content_bytes: 0,
         }
@@ -263,6 +265,12 @@ impl PendingSet {
     #[must_use]
     pub fn is_current(&self, handle: Handle) -> bool {
         self.current(handle).is_some()
+    }
+
+    /// Time will not start later than `now_ms`, even if nothing is due before; to be said before bulk mode ends. A wheel
+    /// that starts in the future has no place for what is due sooner, which is then kept sorted instead.
+    pub fn start_time_by(&mut self, now_ms: i64) {
+        self.latest_start_ms = now_ms;
     }
 
     /// Ends bulk mode, a piece at a time: files up to about `budget` schedules and returns true when all are filed.
@@ -583,7 +591,8 @@ impl PendingSet {
                 Step::End => break,
             }
         }
-        self.wheel = Wheel::new(if self.nodes.len() == 0 { 0 } else { earliest_ms });
+        self.wheel =
+            Wheel::new(if self.nodes.len() == 0 { 0 } else { earliest_ms.min(self.latest_start_ms) });
         Bulk::Filing { cursor: 0 }
     }
 

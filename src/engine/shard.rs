@@ -74,8 +74,8 @@ pub struct Shard {
     filed: bool,
     applied: i64,
     batch: Vec<Handle>,
-    /// Versions that took the place of one in the batch.
-    contested: Vec<Handle>,
+    /// IDs whose version in the batch was replaced.
+    contested: Vec<Vec<u8>>,
     own_unread: std::ops::Range<i64>,
     id: Vec<u8>,
 }
@@ -135,7 +135,8 @@ impl Shard {
     }
 
     /// Files up to `budget` survivors into the wheel; the last one makes the shard live.
-    pub fn file(&mut self, budget: usize) {
+    pub fn file(&mut self, now_ms: i64, budget: usize) {
+        self.pending.start_time_by(now_ms);
         if self.phase == Phase::Filing && self.pending.finish_bulk(budget) {
             self.filed = true;
             self.phase = Phase::Live;
@@ -162,7 +163,7 @@ impl Shard {
                     Upserted::Inserted => Applied::Inserted,
                     Upserted::Replaced { previous } => {
                         if previous == EntryState::InFlight {
-                            self.contested.extend(self.pending.get(id).map(|(handle, _)| handle));
+                            self.contested.push(id.to_vec());
                         }
                         Applied::Replaced
                     }
@@ -236,16 +237,10 @@ impl Shard {
         self.own_unread = 0..0;
     }
 
-    /// As [`release`](Self::release), when versions of the batch were replaced while it was under way: those that took
-    /// their place and are due by `now_ms` wait until `retry_at_ms`. A key that is written again and again would
-    /// otherwise be in every batch, and every batch be in vain.
-    pub fn release_raced(&mut self, now_ms: i64, retry_at_ms: i64) {
-        for handle in std::mem::take(&mut self.contested) {
-            if self.pending.view(handle).is_some_and(|view| view.schedule.due.epoch_ms() <= now_ms) {
-                self.pending.set_aside(handle, retry_at_ms);
-            }
-        }
-        self.release();
+    /// The IDs whose version in the batch was replaced while it was under way. A key that is written again and again
+    /// would be in every batch, and every batch be in vain: whoever seals lets them rest.
+    pub fn take_contested(&mut self) -> Vec<Vec<u8>> {
+        std::mem::take(&mut self.contested)
     }
 
     /// The shard's own records lie at these offsets, not yet committed.
@@ -286,7 +281,7 @@ mod tests {
     fn live() -> Shard {
         let mut shard = Shard::new(PendingSet::new(1));
         shard.fenced(0);
-        shard.file(usize::MAX);
+        shard.file(0, usize::MAX);
         assert_eq!(shard.phase(), Phase::Live);
         shard
     }
@@ -304,13 +299,13 @@ mod tests {
         shard.reached(3);
         assert_eq!(sealed(&mut shard, 10), []);
         shard.fenced(4);
-        shard.file(usize::MAX);
+        shard.file(0, usize::MAX);
         assert_eq!(shard.phase(), Phase::CatchingUp { target: 4 });
         assert_eq!(sealed(&mut shard, 10), []);
         shard.reached(4);
         assert_eq!(shard.phase(), Phase::Filing);
         assert_eq!(sealed(&mut shard, 10), []);
-        shard.file(usize::MAX);
+        shard.file(0, usize::MAX);
         assert_eq!(sealed(&mut shard, 10).len(), 1);
     }
 
@@ -347,34 +342,17 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_is_written_again_and_again_does_not_spoil_every_batch() {
+    fn a_key_that_is_replaced_in_flight_is_contested_however_often() {
         let mut shard = live();
         put(&mut shard, 0, b"hot", 0);
         put(&mut shard, 1, b"calm", 5);
         let batch = sealed(&mut shard, 10);
         put(&mut shard, 2, b"hot", 0);
+        put(&mut shard, 3, b"hot", 0);
+        put(&mut shard, 4, b"new", 0);
         assert!(!shard.all_current(&batch));
-        shard.release_raced(10, 60);
-        let batch = sealed(&mut shard, 10);
-        assert_eq!(batch.iter().map(|h| h.offset()).collect::<Vec<_>>(), [1], "the hot key rests");
-        shard.settle(batch[0], 3);
-        shard.release();
-        assert_eq!(
-            sealed(&mut shard, 60).iter().map(|h| h.offset()).collect::<Vec<_>>(),
-            [2],
-            "and comes back"
-        );
-    }
-
-    #[test]
-    fn an_update_into_the_future_does_not_rest() {
-        let mut shard = live();
-        put(&mut shard, 0, b"a", 5);
-        sealed(&mut shard, 10);
-        put(&mut shard, 1, b"a", 40);
-        shard.release_raced(10, 60);
-        assert_eq!(shard.pending().set_aside_len(), 0);
-        assert_eq!(sealed(&mut shard, 40).len(), 1);
+        assert_eq!(shard.take_contested(), [b"hot"]);
+        assert!(shard.take_contested().is_empty());
     }
 
     #[test]

@@ -92,7 +92,10 @@ pub fn producer(settings: &Settings) -> Result<ClientConfig, ClientError> {
             .set("linger.ms", "100")
             // A retry that librdkafka hides is told from a slow commit by this wait (see docs/ARCHITECTURE.md).
             .set("retry.backoff.ms", "1000"),
-        Delivery::AtLeastOnce => config.set("linger.ms", "5"),
+        Delivery::AtLeastOnce => config
+            .set("linger.ms", "5")
+            // One message that cannot be sent must not keep the tombstones of the others waiting for minutes.
+            .set("message.timeout.ms", settings.transaction.timeout.as_millis().to_string()),
     };
     apply(&mut config, &settings.kafka.properties);
     apply(&mut config, &settings.kafka.producer.properties);

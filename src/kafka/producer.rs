@@ -10,15 +10,17 @@ use super::topics::is_legal_name;
 use super::{Kind, Message, SendError, TransactionError, Transactions};
 use crate::schedule::Headers;
 
-/// librdkafka retries a commit whose answer is missing after `retry.backoff.ms` (set to 1000, ±20 %), out of sight. A
+/// librdkafka retries a commit or abort whose answer is missing after `retry.backoff.ms` (set to 1000, ±20 %), out of sight. A
 /// commit slower than this may have been retried, and the delayed first request could end the *next* transaction of
 /// the same producer epoch: a new epoch is taken instead.
-const COMMIT_SUSPECT_AFTER: Duration = Duration::from_millis(800);
+const END_SUSPECT_AFTER: Duration = Duration::from_millis(800);
 
 /// How long a question about a new destination may hold the shard up.
 const DESTINATION_WAIT: Duration = Duration::from_secs(1);
 
-const LEADER_ATTEMPTS: u32 = 10;
+/// At-least-once: how often a cluster is asked to fence off the other mode, which it may be unable to.
+const FENCE_OTHER_ATTEMPTS: u32 = 40;
+const LEADER_ATTEMPTS: u32 = 5;
 const LEADER_WAIT: Duration = Duration::from_millis(50);
 
 /// Set on tags of records to the shard's own partition.
@@ -33,6 +35,7 @@ pub struct ShardProducer {
     mode: Mode,
     /// At-least-once only: the producer that takes the transactional ID over once, to end an exactly-once owner.
     fencer: Option<NativeProducer>,
+    fence_attempts: u32,
     live: Option<Live>,
 }
 
@@ -54,8 +57,10 @@ struct Live {
     initialised: bool,
     own_enqueued: usize,
     own_offsets: Vec<Option<i64>>,
-    own_failure: Option<String>,
+    own_failure: Option<(Kind, String)>,
     failures: Vec<(usize, SendError)>,
+    /// When the open transaction was first asked to end: a call that is made again does not start anew.
+    ending_since: Option<Instant>,
 }
 
 impl ShardProducer {
@@ -68,7 +73,16 @@ impl ShardProducer {
         transactional_id: String,
         mode: Mode,
     ) -> Self {
-        Self { config, topic: topic.to_owned(), partition, transactional_id, mode, fencer: None, live: None }
+        Self {
+            config,
+            topic: topic.to_owned(),
+            partition,
+            transactional_id,
+            mode,
+            fencer: None,
+            fence_attempts: 0,
+            live: None,
+        }
     }
 
     fn create(&self, mode: Mode) -> Result<NativeProducer, TransactionError> {
@@ -91,7 +105,8 @@ impl ShardProducer {
             None => self.create(Mode::Transactional)?,
         };
         match fencer.init_transactions(wait) {
-            Err(error) if error.kind == Kind::Retriable => {
+            Err(error) if error.kind == Kind::Retriable && self.fence_attempts < FENCE_OTHER_ATTEMPTS => {
+                self.fence_attempts += 1;
                 self.fencer = Some(fencer);
                 Err(error)
             }
@@ -134,6 +149,7 @@ impl Transactions for ShardProducer {
                 own_offsets: Vec::new(),
                 own_failure: None,
                 failures: Vec::new(),
+                ending_since: None,
             });
         }
         let live = self.live.as_mut().expect("made above");
@@ -175,8 +191,8 @@ impl Transactions for ShardProducer {
     fn appended(&mut self, wait: Duration) -> Result<Vec<i64>, TransactionError> {
         let live = self.live()?;
         live.flush("append", wait)?;
-        if let Some(reason) = live.own_failure.take() {
-            let error = TransactionError { kind: Kind::Abortable, call: "append", reason };
+        if let Some((kind, reason)) = live.own_failure.take() {
+            let error = TransactionError { kind, call: "append", reason };
             return Err(live.producer.fatal_error().unwrap_or(error));
         }
         let offsets: Option<Vec<i64>> = live.own_offsets.drain(..).collect();
@@ -217,22 +233,22 @@ impl Transactions for ShardProducer {
         failures
     }
 
-    #[allow(clippy::disallowed_methods, reason = "times librdkafka's hidden retries, not schedules")]
     fn commit(&mut self, wait: Duration) -> Result<bool, TransactionError> {
         let live = self.live()?;
-        let started = Instant::now();
+        live.begin_to_end();
         live.producer.commit(wait)?;
-        Ok(started.elapsed() >= COMMIT_SUSPECT_AFTER)
+        Ok(live.ended_late())
     }
 
-    fn abort(&mut self, wait: Duration) -> Result<(), TransactionError> {
+    fn abort(&mut self, wait: Duration) -> Result<bool, TransactionError> {
         let live = self.live()?;
+        live.begin_to_end();
         let result = live.producer.abort(wait);
         live.serve_reports();
-        if result.is_ok() {
-            live.reset();
-        }
-        result
+        result?;
+        let late = live.ended_late();
+        live.reset();
+        Ok(late)
     }
 
     fn check_destination(&mut self, topic: &str) -> Result<(), SendError> {
@@ -241,6 +257,18 @@ impl Transactions for ShardProducer {
         }
         let live = self.live().map_err(|error| SendError::Other(error.to_string()))?;
         live.know_destination(topic)
+    }
+}
+
+#[allow(clippy::disallowed_methods, reason = "times librdkafka's hidden retries, not schedules")]
+impl Live {
+    fn begin_to_end(&mut self) {
+        self.ending_since.get_or_insert_with(Instant::now);
+    }
+
+    /// Whether the transaction that has just ended took so long about it that librdkafka may have asked twice.
+    fn ended_late(&mut self) -> bool {
+        self.ending_since.take().is_some_and(|since| since.elapsed() >= END_SUSPECT_AFTER)
     }
 }
 
@@ -293,7 +321,12 @@ impl Live {
                 }
                 // Given up by an abort, which has another reason.
                 Ok(_) | Err(ErrorCode::PurgeQueue | ErrorCode::PurgeInflight) => {}
-                Err(code) if tag & OWN != 0 => self.own_failure = Some(Report::reason(code)),
+                Err(code) if tag & OWN != 0 => {
+                    // A broker that does not answer is no fault of the record's.
+                    let transient = send_error(code).is_transient();
+                    let kind = if transient { Kind::Fatal } else { Kind::Abortable };
+                    self.own_failure = Some((kind, Report::reason(code)));
+                }
                 Err(code) => self.failures.push((tag, send_error(code))),
             }
         }
@@ -306,6 +339,7 @@ impl Live {
         self.own_offsets.clear();
         self.own_failure = None;
         self.failures.clear();
+        self.ending_since = None;
     }
 
     fn produce_error(&self, call: &'static str, code: ErrorCode) -> TransactionError {
@@ -319,10 +353,10 @@ impl Live {
 
 fn send_error(code: ErrorCode) -> SendError {
     match code {
-        ErrorCode::UnknownTopic
-        | ErrorCode::UnknownTopicOrPartition
-        | ErrorCode::UnknownPartition
-        | ErrorCode::LeaderNotAvailable => SendError::UnknownTopic,
+        ErrorCode::UnknownTopic | ErrorCode::UnknownTopicOrPartition | ErrorCode::UnknownPartition => {
+            SendError::UnknownTopic
+        }
+        ErrorCode::LeaderNotAvailable => SendError::NoLeader,
         ErrorCode::TopicAuthorizationFailed => SendError::NotAuthorized,
         ErrorCode::MessageSizeTooLarge | ErrorCode::MessageBatchTooLarge => SendError::TooLarge,
         ErrorCode::InvalidTopic => SendError::IllegalName,

@@ -26,8 +26,8 @@ const TOMBSTONE_OVERHEAD_BYTES: usize = 128;
 const CAREFUL_COUNT: usize = 64;
 /// How long one read waits while a transaction is open; a fetch answers sooner.
 const VERIFY_WAIT: Duration = Duration::from_millis(50);
-/// How long the new version of a key rests that was written while its old one was being fired.
-const CONTESTED_REST_MS: i64 = 50;
+/// How long a key rests that was written while it was being fired.
+const CONTESTED_REST_MS: u64 = 50;
 /// A destination that was refused is not asked about again for this long.
 const REFUSAL_REMEMBERED_MS: u64 = 1_000;
 
@@ -40,6 +40,12 @@ pub(super) struct Firing {
     attempts: HashMap<Handle, u32>,
     /// Failed together with others for a reason that may be one of them alone: sent one at a time next.
     suspects: HashMap<Handle, SendError>,
+    /// Suspects in a batch, at most.
+    careful_limit: usize,
+    /// Whoever is to blame for the error under way was found.
+    blamed: bool,
+    /// IDs that were written while they were being fired, and until when they rest (monotonic milliseconds).
+    resting: HashMap<Vec<u8>, u64>,
     /// Destinations that are permitted and exist, as far as this producer knows.
     cleared: HashSet<String>,
     /// Destinations refused a moment ago (monotonic milliseconds, reason).
@@ -57,6 +63,9 @@ impl Firing {
             count_max,
             attempts: HashMap::new(),
             suspects: HashMap::new(),
+            careful_limit: CAREFUL_COUNT,
+            blamed: false,
+            resting: HashMap::new(),
             cleared: HashSet::new(),
             refused: HashMap::new(),
             complaints: Throttle::default(),
@@ -76,6 +85,7 @@ impl Firing {
 
     fn grow(&mut self) {
         self.count_limit = (self.count_limit * 2).min(self.count_max);
+        self.careful_limit = (self.careful_limit * 2).min(CAREFUL_COUNT);
     }
 }
 
@@ -85,6 +95,8 @@ struct Batch {
     entries: Vec<Entry>,
     /// Messages are sent one at a time.
     careful: bool,
+    /// The brokers do not say whether a destination is there.
+    unreachable: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -140,7 +152,8 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
         let batch = self.assemble();
         if batch.entries.is_empty() {
             self.shard.release();
-            return Ok(());
+            // Nobody is to blame: ask again in a moment, and look up for orders meanwhile.
+            return if batch.unreachable { self.read(SLICE) } else { Ok(()) };
         }
         self.status.in_flight.set_count(batch.entries.len());
         let outcome = match self.settings.mode {
@@ -148,7 +161,27 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
             Mode::Plain => self.fire_plainly(&batch),
         };
         self.status.in_flight.set(0);
+        let blamed = std::mem::take(&mut self.firing.blamed);
+        if let Err(Interrupted::Transaction(error)) = &outcome
+            && error.kind == Kind::Abortable
+            && !blamed
+        {
+            self.suspect_all(&batch, error);
+        }
         outcome
+    }
+
+    /// Something in the batch is refused and nothing says what (a destination that may be described but not written
+    /// to, a tombstone that is too large): smaller and smaller batches find it.
+    fn suspect_all(&mut self, batch: &Batch, error: &TransactionError) {
+        let reason = SendError::Other(error.to_string());
+        if let [entry] = batch.entries[..] {
+            return self.set_aside(entry.handle, &reason);
+        }
+        self.firing.careful_limit = (self.firing.careful_limit.min(batch.entries.len()) / 2).max(1);
+        for entry in &batch.entries {
+            self.firing.suspects.insert(entry.handle, reason.clone());
+        }
     }
 
     /// When there may be something to fire: the next due time, and however long it may wait for others.
@@ -161,17 +194,27 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
     fn assemble(&mut self) -> Batch {
         let limits =
             BatchLimits { max_count: self.firing.count_limit, max_bytes: self.settings.max_message_bytes };
-        let mut batch = Batch { entries: Vec::new(), careful: false };
+        let mut batch = Batch { entries: Vec::new(), careful: false, unreachable: false };
         let mut own_bytes = 0;
+        let now_ms = self.clock.monotonic_ms();
+        self.firing.resting.retain(|_, until_ms| now_ms < *until_ms);
         for handle in self.shard.seal(self.clock.now_ms(), limits) {
             let Some(view) = self.shard.pending().view(handle) else { continue };
+            if let Some(until_ms) = self.firing.resting.get(view.id) {
+                let retry_at_ms = self.clock.now_ms().saturating_add((until_ms - now_ms) as i64);
+                self.shard.set_aside(handle, retry_at_ms);
+                continue;
+            }
             let suspect = self.firing.suspects.contains_key(&handle);
             if batch.entries.is_empty() {
                 batch.careful = suspect;
             }
             own_bytes += view.id.len() + TOMBSTONE_OVERHEAD_BYTES;
             let full = own_bytes > self.settings.max_own_bytes && !batch.entries.is_empty();
-            if full || suspect != batch.careful || (suspect && batch.entries.len() == CAREFUL_COUNT) {
+            if full
+                || suspect != batch.careful
+                || (suspect && batch.entries.len() >= self.firing.careful_limit)
+            {
                 // What is left of the sealed batch is released with it and comes first next time.
                 break;
             }
@@ -179,6 +222,10 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
             let skipped = self.settings.skip_overdue_before_ms.is_some_and(|limit| due_ms < limit);
             let refusal = if skipped { None } else { self.refusal(handle) };
             match refusal {
+                Some(error) if error.is_transient() => {
+                    batch.unreachable = true;
+                    break;
+                }
                 Some(error) => self.set_aside(handle, &error),
                 None => batch.entries.push(Entry { handle, due_ms, skipped }),
             }
@@ -208,8 +255,7 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
                 self.firing.cleared.insert(topic.to_owned());
                 None
             }
-            // The transaction will meet it, too, and end without a schedule to blame.
-            Err(error) if error.is_transient() => None,
+            Err(error) if error.is_transient() => Some(error),
             Err(error) => {
                 if self.firing.refused.len() > 1_024 {
                     self.firing.refused.retain(|_, (until_ms, _)| now_ms < *until_ms);
@@ -274,8 +320,9 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
         let handles: Vec<Handle> = batch.entries.iter().map(|entry| entry.handle).collect();
         if !self.shard.all_current(&handles) {
             self.abort_cleanly()?;
-            let now_ms = self.clock.now_ms();
-            self.shard.release_raced(now_ms, now_ms.saturating_add(CONTESTED_REST_MS));
+            let until_ms = self.clock.monotonic_ms() + CONTESTED_REST_MS;
+            self.firing.resting.extend(self.shard.take_contested().into_iter().map(|id| (id, until_ms)));
+            self.shard.release();
             return Ok(());
         }
         let failures = self.send_messages(batch)?;
@@ -379,6 +426,8 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
                 failures.extend(self.transactions.failures());
             }
             if !failures.is_empty() {
+                // A producer that is finished refuses everything: that is no fault of the message's.
+                self.until_answered(|this| this.transactions.delivered(SLICE))?;
                 return Ok(failures);
             }
         }
@@ -408,6 +457,7 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
 
     /// Messages were refused: abort, set aside those that are to blame for certain, suspect the others.
     fn give_up_on(&mut self, batch: &Batch, failures: Vec<(usize, SendError)>) -> Result<(), Interrupted> {
+        self.firing.blamed = true;
         let alone = batch.careful || batch.entries.len() == 1;
         for (tag, error) in failures {
             let Some(entry) = batch.entries.get(tag) else { continue };
@@ -428,8 +478,11 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
     }
 
     fn abort_cleanly(&mut self) -> Result<(), Interrupted> {
-        self.until_answered(|this| this.transactions.abort(SLICE))?;
+        let must_fence = self.until_answered(|this| this.transactions.abort(SLICE))?;
         self.counters.transactions.of(TransactionOutcome::Aborted).increment();
+        if must_fence {
+            self.shard.unfence();
+        }
         Ok(())
     }
 
@@ -542,7 +595,10 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
                 self.transactions
                     .append(id, value, Headers::default())
                     .map_err(|error| unsent(error.into()))?;
-                self.until_answered(|this| this.transactions.appended(SLICE)).map_err(unsent)?[0]
+                let offsets =
+                    self.until_answered(|this| this.transactions.appended(SLICE)).map_err(unsent)?;
+                // It comes back in its place: what lies before it may be unread.
+                return Ok(Written::At(offsets[0]));
             }
             Mode::Transactional => {
                 self.transactions.begin().map_err(|error| unsent(error.into()))?;
@@ -609,11 +665,7 @@ fn append_tombstone<T: Transactions>(
     view: &View<'_>,
     skipped: bool,
 ) -> Result<(), TransactionError> {
-    if skipped {
-        headers.clear();
-    } else {
-        applier.tombstone_headers(view.offset, headers);
-    }
+    applier.tombstone_headers(view.offset, skipped, headers);
     transactions.append(view.id, None, headers.as_headers())
 }
 
@@ -632,6 +684,8 @@ fn set_aside_reason(error: &SendError) -> SetAsideReason {
         SendError::TooLarge => SetAsideReason::TooLarge,
         SendError::IllegalName => SetAsideReason::IllegalName,
         SendError::Denied => SetAsideReason::Denied,
-        SendError::QueueFull | SendError::Unavailable(_) | SendError::Other(_) => SetAsideReason::Other,
+        SendError::NoLeader | SendError::QueueFull | SendError::Unavailable(_) | SendError::Other(_) => {
+            SetAsideReason::Other
+        }
     }
 }

@@ -66,7 +66,9 @@ impl Applier {
     }
 
     /// The headers of the tombstone for the version at `offset`.
-    pub(super) fn tombstone_headers(&self, offset: i64, out: &mut HeadersBuf) {
+    ///
+    /// One that was skipped was not fired, so it is no expired one: a cancel, as far as others can tell.
+    pub(super) fn tombstone_headers(&self, offset: i64, skipped: bool, out: &mut HeadersBuf) {
         use std::io::Write as _;
         let prefix = self.fired_prefix.as_deref().unwrap_or_default();
         let mut fired = [0u8; 96];
@@ -74,7 +76,9 @@ impl Applier {
         write!(rest, "{prefix}{offset}").expect("a topic ID has 22 characters, the numbers at most 31");
         let unused = rest.len();
         out.clear();
-        out.push(EXPIRED_HEADER, Some(b"true"));
+        if !skipped {
+            out.push(EXPIRED_HEADER, Some(b"true"));
+        }
         out.push(FIRED_HEADER, Some(&fired[..fired.len() - unused]));
     }
 
@@ -141,7 +145,7 @@ impl Applier {
         counters: &TopicCounters,
     ) -> Applied {
         let expired = is_expired(record.headers);
-        let fired = if expired { self.fired_offset(record.headers) } else { None };
+        let fired = self.fired_offset(record.headers);
         let applied = shard.apply(record.offset, id, &Change::Tombstone { fired });
         let deletes = if expired { &counters.deletes_expired } else { &counters.deletes_canceled };
         deletes.increment();

@@ -217,7 +217,7 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
             Phase::Unfenced => self.take_over(),
             Phase::CatchingUp { target } => self.catch_up(target),
             Phase::Filing => {
-                self.shard.file(ADVANCE_BUDGET);
+                self.shard.file(self.clock.now_ms(), ADVANCE_BUDGET);
                 if self.shard.phase() == Phase::Live { self.went_live() } else { Ok(()) }
             }
             Phase::Live => self.serve(),
@@ -551,9 +551,13 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
             }
             Err((interrupted, appended)) => {
                 // Not committed for certain unless a commit was tried; then the log will tell.
-                match appended {
-                    Some(offset) => self.unresolved = Some((offset, command)),
-                    None => self.waiting.push_front(command),
+                match (appended, &interrupted) {
+                    (Some(offset), _) => self.unresolved = Some((offset, command)),
+                    (None, Interrupted::Transaction(error)) if error.kind == Kind::Abortable => {
+                        // Its record is refused, and would be again.
+                        answer(command, Answer::Refused(error.to_string()));
+                    }
+                    (None, _) => self.waiting.push_front(command),
                 }
                 return Err(interrupted);
             }
@@ -583,7 +587,17 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
                     return Ok(());
                 }
                 Err(interrupted) => {
-                    self.repairs.push_front(handle);
+                    if matches!(&interrupted, Interrupted::Transaction(error) if error.kind == Kind::Abortable)
+                    {
+                        tracing::error!(
+                            topic = self.topic,
+                            partition = self.partition,
+                            offset = handle.offset(),
+                            "a schedule that raced with its own firing cannot be written again; it stays set aside"
+                        );
+                    } else {
+                        self.repairs.push_front(handle);
+                    }
                     return Err(interrupted);
                 }
             }

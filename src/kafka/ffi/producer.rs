@@ -157,7 +157,17 @@ impl NativeProducer {
             }
             let topics = std::slice::from_raw_parts((*metadata).topics, (*metadata).topic_cnt as usize);
             let err =
-                topics.first().map_or(RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART, |t| t.err);
+                topics.first().map_or(RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART, |topic| {
+                    let partitions =
+                        std::slice::from_raw_parts(topic.partitions, topic.partition_cnt.max(0) as usize);
+                    let leaderless = partitions.iter().any(|partition| partition.leader < 0);
+                    match topic.err {
+                        RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR if leaderless => {
+                            RDKafkaRespErr::RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE
+                        }
+                        err => err,
+                    }
+                });
             sys::rd_kafka_metadata_destroy(metadata);
             if err == RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR { Ok(()) } else { Err(err.into()) }
         }
