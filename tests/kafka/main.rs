@@ -19,6 +19,7 @@ mod races;
 mod rebalances;
 mod restarting;
 mod scene;
+mod spoilers;
 mod stage;
 mod starting;
 mod topics;
