@@ -44,6 +44,8 @@ pub struct Settings {
     pub retry: Retry,
     /// What delivered messages carry besides what was scheduled.
     pub output: Output,
+    /// What becomes of records that are no schedules.
+    pub rejections: Rejections,
     /// Where schedules may be delivered to.
     pub destinations: Destinations,
     /// Metrics and health over HTTP.
@@ -219,6 +221,13 @@ pub struct Retry {
 pub struct Output {
     /// Whether `kms-schedule-id`, `kms-due` and `kms-source` are added to the headers.
     pub headers: bool,
+}
+
+/// What becomes of records that are no schedules.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+pub struct Rejections {
+    /// The topic that they are copied to; empty: none.
+    pub topic: String,
 }
 
 /// Where schedules may be delivered to.
@@ -467,9 +476,12 @@ impl Settings {
         }
     }
 
-    /// Whether the settings let schedules be delivered to `topic`.
+    /// Whether the settings let schedules be delivered to `topic`. The rejections topic always may be written to.
     #[must_use]
     pub fn permits_destination(&self, topic: &str) -> bool {
+        if topic == self.rejections.topic {
+            return !topic.is_empty();
+        }
         self.destinations.allow.matches(topic)
             && !self.destinations.deny.matches(topic)
             && (self.destinations.schedule_topics || self.topics.format_of(topic).is_none())
@@ -488,6 +500,15 @@ impl Settings {
         }
         if let Some(topic) = self.topics.avro.iter().find(|topic| self.topics.json.contains(topic)) {
             return Err(ConfigError::TopicTwice { topic: topic.clone() });
+        }
+        let rejections = &self.rejections.topic;
+        if self.topics.format_of(rejections).is_some() {
+            return Err(ConfigError::Invalid {
+                origin: layers.origin("rejections.topic", None),
+                key: "rejections.topic".into(),
+                why: "must not be a schedule topic: what is rejected there would be copied there again"
+                    .into(),
+            });
         }
         for (table, properties) in [
             ("kafka.properties", &self.kafka.properties),

@@ -14,7 +14,7 @@ use crate::kafka::observer::{Observer, TopicIds};
 use crate::kafka::{ClientConfig, Clock, Log, LogError, LogItem, client};
 use crate::schedule::Format;
 
-use super::record::{Applier, Rejection};
+use super::record::{Applier, Now, Rejection};
 use super::status::TopicCounters;
 
 const WAIT: Duration = Duration::from_millis(250);
@@ -77,7 +77,7 @@ fn load(
     let mut log = PartitionLog::alone(reader, Arc::clone(observer), topic, partition)?;
     let clock = SystemClock::new();
     let mut shard = Shard::new(PendingSet::new(0));
-    let mut applier = Applier::new(topic, partition, format);
+    let mut applier = Applier::new(topic, partition, format, None);
     applier.identify(&log.topic_id(ASK)?);
     let counters = TopicCounters::default();
     let target = log.end_offset(ASK)?;
@@ -88,7 +88,8 @@ fn load(
             LogItem::End(offset) => shard.reached(offset),
             LogItem::Record(record) => {
                 report.records += 1;
-                applier.apply(&record, &mut shard, &counters, clock.monotonic_ms());
+                let now = Now { wall_ms: clock.now_ms(), monotonic_ms: clock.monotonic_ms() };
+                applier.apply(&record, &mut shard, &counters, now);
             }
         });
         if let Err(error @ LogError::OutOfRange(_)) = outcome {

@@ -15,7 +15,7 @@ use crate::kafka::producer::Mode;
 use crate::kafka::{Clock, Kind, Log, Message, SendError, TransactionError, Transactions};
 use crate::schedule::{Headers, HeadersBuf};
 
-use super::record::Applier;
+use super::record::{Applier, Now};
 use super::runner::{ADVANCE_BUDGET, Interrupted, Order, Runner, SLICE, Written};
 use super::status::{self, SetAsideReason, TransactionOutcome};
 use super::throttle::Throttle;
@@ -626,8 +626,8 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
     /// An own record is in the log: apply it exactly as if it had been read.
     fn apply_own(&mut self, offset: i64, id: &[u8], value: Option<&[u8]>) {
         let record = crate::kafka::LogRecord { offset, key: Some(id), value, headers: Headers::default() };
-        let now_ms = self.clock.monotonic_ms();
-        self.applier.apply(&record, &mut self.shard, &self.counters, now_ms);
+        let now = Now { wall_ms: self.clock.now_ms(), monotonic_ms: self.clock.monotonic_ms() };
+        self.applier.apply(&record, &mut self.shard, &self.counters, now);
     }
 
     /// Appends an overtaken version again, with its headers. True: done (or no longer needed). It fires once the new

@@ -3,7 +3,7 @@
 use crate::codec::{self, DecodeError, Scratch};
 use crate::engine::shard::{Applied, Change, Shard};
 use crate::kafka::LogRecord;
-use crate::schedule::{Format, Headers, HeadersBuf};
+use crate::schedule::{DueTime, Format, Headers, HeadersBuf, Schedule};
 
 use super::status::{RecordError, TopicCounters};
 use super::throttle::Throttle;
@@ -13,6 +13,13 @@ pub(super) const EXPIRED_HEADER: &str = "schedule:expired";
 /// The header that says which version was fired: `{topic id}:{partition}:{offset}`.
 pub(super) const FIRED_HEADER: &str = "kms-fired";
 
+/// When a record is applied, by both clocks.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Now {
+    pub(super) wall_ms: i64,
+    pub(super) monotonic_ms: u64,
+}
+
 /// Turns records into changes, for one shard.
 pub(super) struct Applier {
     topic: String,
@@ -21,6 +28,9 @@ pub(super) struct Applier {
     /// `{topic id}:{partition}:`, what the fired header of this very partition begins with; known after the fence.
     fired_prefix: Option<String>,
     topic_id: Option<String>,
+    /// Where records that are no schedules are copied to.
+    rejections_topic: Option<String>,
+    rejection_headers: HeadersBuf,
     scratch: Scratch,
     complaints: Throttle,
     examples: Vec<Rejection>,
@@ -39,8 +49,11 @@ pub(super) struct Rejection {
 const EXAMPLES: usize = 5;
 
 impl Applier {
-    pub(super) fn new(topic: &str, partition: i32, format: Format) -> Self {
+    /// An empty `rejections_topic` is none.
+    pub(super) fn new(topic: &str, partition: i32, format: Format, rejections_topic: Option<&str>) -> Self {
         Self {
+            rejections_topic: rejections_topic.filter(|name| !name.is_empty()).map(str::to_owned),
+            rejection_headers: HeadersBuf::new(),
             topic: topic.to_owned(),
             partition,
             format,
@@ -93,7 +106,7 @@ impl Applier {
         record: &LogRecord<'_>,
         shard: &mut Shard,
         counters: &TopicCounters,
-        now_ms: u64,
+        now: Now,
     ) -> Option<Applied> {
         let Some(id) = record.key else {
             counters.errors.of(RecordError::Transformation).increment();
@@ -101,7 +114,7 @@ impl Applier {
             self.complain(
                 record.offset,
                 "the record has no key, so it has no schedule ID".to_owned(),
-                now_ms,
+                now.monotonic_ms,
             );
             shard.reached(record.offset + 1);
             return None;
@@ -127,14 +140,42 @@ impl Applier {
                 counters.errors.of(record_error(&error)).increment();
                 counters.rejected.increment();
                 let reason = error.to_string();
-                self.complain(record.offset, reason, now_ms);
-                let applied = shard.apply(record.offset, id, &Change::Invalid);
+                let applied = self.apply_rejected(record, id, value, &reason, shard, now.wall_ms);
+                self.complain(record.offset, reason, now.monotonic_ms);
                 if applied == Applied::Removed {
                     counters.removed.increment();
                 }
                 Some(applied)
             }
         }
+    }
+
+    /// A record that is no schedule takes the place of its predecessor all the same. With a rejections topic it does so
+    /// as a schedule, due at once, to deliver itself there: with all that is promised of a schedule, once and durably.
+    fn apply_rejected(
+        &mut self,
+        record: &LogRecord<'_>,
+        id: &[u8],
+        value: &[u8],
+        reason: &str,
+        shard: &mut Shard,
+        wall_ms: i64,
+    ) -> Applied {
+        let Some(topic) = &self.rejections_topic else {
+            return shard.apply(record.offset, id, &Change::Invalid);
+        };
+        let headers = &mut self.rejection_headers;
+        headers.clear();
+        for header in record.headers.iter() {
+            headers.push(header.name, header.value);
+        }
+        let source = format!("{}-{}@{}", self.topic, self.partition, record.offset);
+        headers.push("kms-rejected-because", Some(reason.as_bytes()));
+        headers.push("kms-source", Some(source.as_bytes()));
+        let due = DueTime::from_epoch_ms(wall_ms);
+        let schedule = Schedule { due, topic, key: id, value: Some(value), headers: headers.as_headers() };
+        let record_headers = record.headers;
+        shard.apply(record.offset, id, &Change::Schedule { format: self.format, schedule, record_headers })
     }
 
     fn apply_tombstone(

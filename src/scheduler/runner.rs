@@ -15,7 +15,7 @@ use crate::kafka::{Clock, Kind, Log, LogError, LogItem, TransactionError, Transa
 
 use super::command::{Action, Answer, Command, FoundSchedule};
 use super::fire::Firing;
-use super::record::Applier;
+use super::record::{Applier, Now};
 use super::settings::ShardSettings;
 use super::status::{self, DueWindow, PartitionStatus, TopicCounters, TransactionOutcome};
 
@@ -153,7 +153,7 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
         Self {
             topic: topic.to_owned(),
             partition,
-            applier: Applier::new(topic, partition, settings.format),
+            applier: Applier::new(topic, partition, settings.format, Some(&settings.all.rejections.topic)),
             firing: Firing::new(settings.max_count),
             shard,
             log,
@@ -346,7 +346,7 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
 
     /// Applies what the log has, waiting up to `wait` for it.
     pub(super) fn read(&mut self, wait: Duration) -> Result<(), Interrupted> {
-        let now_ms = self.clock.monotonic_ms();
+        let now = Now { wall_ms: self.clock.now_ms(), monotonic_ms: self.clock.monotonic_ms() };
         let Self { log, shard, applier, counters, repairs, unresolved, last_end, .. } = self;
         let mut resolved = false;
         let result = log.read(wait, READ_BUDGET, &mut |item| match item {
@@ -355,7 +355,7 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
                 shard.reached(offset);
             }
             LogItem::Record(record) => {
-                if let Some(Applied::Overtaken(handle)) = applier.apply(&record, shard, counters, now_ms) {
+                if let Some(Applied::Overtaken(handle)) = applier.apply(&record, shard, counters, now) {
                     repairs.push_back(handle);
                 }
                 resolved |= unresolved.as_ref().is_some_and(|(offset, _)| *offset == record.offset);

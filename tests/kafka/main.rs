@@ -17,6 +17,7 @@ mod metrics;
 mod outages;
 mod races;
 mod rebalances;
+mod rejections;
 mod restarting;
 mod scene;
 mod spoilers;
