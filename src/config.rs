@@ -479,8 +479,8 @@ impl Settings {
     /// Whether the settings let schedules be delivered to `topic`. The rejections topic always may be written to.
     #[must_use]
     pub fn permits_destination(&self, topic: &str) -> bool {
-        if topic == self.rejections.topic {
-            return !topic.is_empty();
+        if !topic.is_empty() && topic == self.rejections.topic {
+            return true;
         }
         self.destinations.allow.matches(topic)
             && !self.destinations.deny.matches(topic)

@@ -11,7 +11,8 @@ const SOON_MS: i64 = 2_500;
 fn a_cancelled_schedule_does_not_fire() {
     let stage = Stage::json(2);
     let kms = stage.start();
-    let due_ms = now_ms() + SOON_MS;
+    // Late enough to see both pending, and one, before it fires, on a busy machine too.
+    let due_ms = now_ms() + 3 * SOON_MS;
     stage.put("cancelled", &stage.plan("cancelled").due_ms(due_ms));
     stage.put("kept", &stage.plan("kept").due_ms(due_ms));
     await_metric(&kms, "kms_schedules_pending", &[], 2.0);
