@@ -6,7 +6,7 @@ default:
 # Format and lints, as CI has them.
 check:
     cargo fmt --check
-    cargo clippy --locked --all-targets -- -D warnings
+    cargo clippy --locked --workspace --all-targets -- -D warnings
 
 # Every test, with a Kafka of its own. Arguments go to cargo.
 test *args:
