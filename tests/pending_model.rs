@@ -119,7 +119,7 @@ impl Run {
     }
 
     fn step(&mut self, what: u8, a: u64, b: u64) {
-        match what % 24 {
+        match what % 26 {
             0..=5 => self.upsert(id_of(a), a, b),
             6 => self.upsert_stale(a, b),
             7 | 8 => self.remove(a, b),
@@ -135,7 +135,8 @@ impl Run {
             20 => self.set_aside(a, b),
             21 => self.hold(a, b),
             22 => self.finish_bulk([0, 1, 3, 1_000][b as usize % 4]),
-            _ => self.walk_on(b as usize % 7),
+            23 => self.walk_on(b as usize % 7),
+            _ => self.tidy([0, 1, 10, 5_000][b as usize % 4]),
         }
     }
 
@@ -367,6 +368,22 @@ impl Run {
         self.is_loaded = finished;
     }
 
+    /// Housekeeping changes nothing that anyone can see, and comes to an end.
+    fn tidy(&mut self, budget: usize) {
+        let done = self.set.tidy(self.now_ms, budget);
+        assert!(done || self.is_loaded, "there is nothing to tidy in bulk mode");
+        if done && self.is_loaded {
+            let next_ms = self.set.next_tidy();
+            let is_past = next_ms.is_some_and(|next_ms| next_ms <= self.now_ms);
+            assert!(!is_past, "done, but {next_ms:?} is past at {}", self.now_ms);
+        }
+        let mut calls = 0;
+        while budget > 1_000 && !self.set.tidy(self.now_ms, budget) {
+            calls += 1;
+            assert!(calls < 1_000, "tidy does not come to an end");
+        }
+    }
+
     fn walk_on(&mut self, budget: usize) {
         let walk = self.walk.get_or_insert_with(|| Walk {
             cursor: ListCursor::default(),
@@ -578,7 +595,7 @@ fn every_pair_of_edge_times_is_met_exactly() {
                     assert!(set.finish_bulk(10));
                     for now_ms in [first_ms, second_ms] {
                         let mut batch = Vec::new();
-                        assert!(set.advance(now_ms, 10));
+                        assert!(set.advance(now_ms, 20)); // one schedule, down all levels
                         assert!(set.next_wake() <= Some(due_ms));
                         set.take_due(now_ms, NO_LIMITS, &mut batch);
                         let case = format!("due {due_ms}, now {first_ms}, {second_ms}, bulk {in_bulk}");
