@@ -110,15 +110,16 @@ struct Class {
     current: Option<u32>,
     /// Where it goes when there are no free blocks anywhere.
     growing: Option<u32>,
+    blocks_a_segment: usize,
     blocks: usize,
     live: usize,
 }
 
 impl Class {
-    /// Whether clearing a segment is worth while: a quarter of the blocks is free, and more than a segment of them.
+    /// Whether clearing a segment is worth while: a quarter of the blocks is free, and there is room for what is in it.
     fn is_sparse(&self) -> bool {
         let free = self.blocks - self.live;
-        self.segments.len() > 1 && free * 4 > self.blocks && free * (self.segments.len() - 1) > self.blocks
+        free * 4 > self.blocks && self.segments.len() > 1 && free >= self.blocks_a_segment
     }
 }
 
@@ -362,6 +363,7 @@ impl Arena {
         }
         let number = self.add_segment(units);
         self.classes[at].growing = Some(number);
+        self.classes[at].blocks_a_segment = SEGMENT_UNITS / units;
         number
     }
 
