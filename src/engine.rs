@@ -10,22 +10,22 @@
 //! | `record` | everything about one schedule, packed into one run of bytes |
 //! | `arena` | where the records are: blocks of memory by size, each named by a `u32` |
 //! | `memory` | memory straight from the system |
+//! | `prefetch` | asking for memory before it is needed |
 //! | `topics` | the names of destinations, each kept once |
 //! | `index` | from the hash of an ID to its record |
 //! | `hints` | eight bytes that say where to look when a time comes, in lists of chunks |
 //! | `wheel` | which record is due next |
 //! | `ready` | the records that are due, oldest first |
-//! | `slab` | things of one size in segments that are never copied; the chunks of hints |
 
 mod arena;
 mod hints;
 mod index;
 mod memory;
 mod pending;
+mod prefetch;
 mod ready;
 mod record;
 pub mod shard;
-mod slab;
 mod topics;
 mod wheel;
 

@@ -11,6 +11,7 @@
 use std::collections::BTreeSet;
 
 use super::memory::Memory;
+use super::prefetch::prefetch;
 use super::record::{self, Place};
 
 const UNIT_BYTES: usize = 16;
@@ -25,6 +26,9 @@ const SIZE_BITS: u32 = 4;
 
 /// Larger than that, and a block has a segment to itself.
 const SHARED_UNITS: usize = SEGMENT_UNITS / 8;
+
+/// What a look-up reads of a record: its front and most of the ID.
+const LOOKED_UP_BYTES: usize = 48;
 
 /// A segment that has become empty is kept for the next record if no more than that of it was ever used.
 const KEPT_BYTES: usize = 64 << 10;
@@ -219,6 +223,19 @@ impl Arena {
             (unit as u32).is_multiple_of(segment.block_units) && (unit as u32) < segment.used_units;
         let block = is_block.then(|| segment.block(unit))?;
         (record::place(block) != Place::Free).then_some(block)
+    }
+
+    /// Asks for the front of the record of that name, if there is one.
+    pub(super) fn prefetch(&self, name: u32) {
+        let (number, unit) = split(name);
+        if let Some(Some(segment)) = self.segments.get(number)
+            && let Some(front) = segment.memory.get(unit * UNIT_BYTES..)
+            && let Some([first, .., last]) = front.get(..LOOKED_UP_BYTES.min(front.len()))
+        {
+            // A block may begin late in a cache line.
+            prefetch(first);
+            prefetch(last);
+        }
     }
 
     /// The next record that stands in the way of giving memory back, if there is one: it should be

@@ -13,6 +13,8 @@ use std::hash::Hasher;
 use foldhash::SharedSeed;
 use foldhash::quality::FoldHasher;
 
+use super::prefetch::prefetch;
+
 /// The mean entries a table at which one more table is made: twice that, which a table holds before its turn, are moved
 /// in some 0.1 ms.
 const MEAN_ENTRIES: usize = 8_192;
@@ -112,10 +114,12 @@ impl Index {
         }
     }
 
-    /// Reads what a look-up of `hash` would read first, so that many such reads are under way together. The result
-    /// means nothing, but it has to be used for the read to happen.
-    pub(super) fn touch(&self, hash: u32) -> u32 {
-        self.tables[self.table_of(hash)].touch(hash)
+    /// Asks for what a look-up of `hash` reads first.
+    pub(super) fn prefetch(&self, hash: u32) {
+        let table = &self.tables[self.table_of(hash)];
+        if !table.buckets.is_empty() {
+            prefetch(&table.buckets[table.home(hash)]);
+        }
     }
 
     /// Gives every hash that is `from` or later, and its name, to `f`, a table at a time; and says where to go on.
@@ -269,10 +273,6 @@ impl Table {
 
     fn after(&self, bucket: usize) -> usize {
         if bucket + 1 == self.buckets.len() { 0 } else { bucket + 1 }
-    }
-
-    fn touch(&self, hash: u32) -> u32 {
-        if self.buckets.is_empty() { 0 } else { self.buckets[self.home(hash)].used }
     }
 
     fn find(&self, hash: u32, is_it: impl FnMut(u32) -> bool) -> Option<u32> {

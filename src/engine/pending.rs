@@ -300,15 +300,16 @@ impl PendingSet {
         let Self { records, index, hashes, .. } = self;
         hashes.clear();
         hashes.extend(ids.into_iter().map(|id| index.hash(id)));
-        // One pass for each step of a look-up: the reads of a pass do not depend on each other.
-        let mut read = hashes.iter().fold(0, |read, &hash| read ^ index.touch(hash));
+        // One pass for each step of a look-up: what a step reads was asked for in the pass before.
+        for &hash in &*hashes {
+            index.prefetch(hash);
+        }
         for &hash in &*hashes {
             index.find(hash, |name| {
-                read ^= u32::from(records[name][0]);
+                records.prefetch(name);
                 true
             });
         }
-        std::hint::black_box(read);
     }
 
     /// The version of `id` that the set holds.
@@ -861,6 +862,12 @@ fn hinted_due_ms(records: &Arena, hint: Hint) -> Option<i64> {
 impl Records for Due<'_> {
     fn due_ms(&self, hint: Hint) -> Option<i64> {
         hinted_due_ms(self.records, hint)
+    }
+
+    fn read_ahead(&self, hints: &[Hint]) {
+        for hint in hints {
+            self.records.prefetch(hint.name());
+        }
     }
 
     fn expire(&mut self, hints: &[Hint], due_ms: i64) {

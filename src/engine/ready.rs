@@ -6,9 +6,10 @@
 //! back those that are ahead of it are simply not at the front.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 
 use super::arena::Arena;
-use super::hints::{Chunk, Chunks, Hint, List};
+use super::hints::{CHUNK_HINTS, Chunks, Hint, List};
 use super::record::{self, Place};
 
 /// The ready schedules.
@@ -19,9 +20,9 @@ pub(super) struct Ready {
     chunks: Chunks,
     /// The line but for its first chunk.
     line: List,
-    /// Its first chunk, and how many hints of that are gone.
-    first: Chunk,
-    gone: usize,
+    /// Its first chunk, as it was, and the hints of that which are still in the line.
+    first: [Hint; CHUNK_HINTS],
+    left: Range<usize>,
     /// Schedules in the line, each with one hint that is not stale.
     in_line: usize,
     /// The latest due time that joined the line.
@@ -34,8 +35,8 @@ impl Ready {
         Self {
             chunks: Chunks::new(),
             line: List::EMPTY,
-            first: Chunk::EMPTY,
-            gone: 0,
+            first: [Hint::NONE; CHUNK_HINTS],
+            left: 0..0,
             in_line: 0,
             last_ms: i64::MIN,
             out_of_line: BTreeSet::new(),
@@ -65,7 +66,7 @@ impl Ready {
 
     /// The schedule that has been due for longest.
     pub(super) fn front(&self, records: &Arena) -> Option<u32> {
-        let in_line = self.first.hints().get(self.gone).map(|hint| hint.name());
+        let in_line = self.first[self.left.clone()].first().map(|hint| hint.name());
         let Some(&(sorted_ms, sorted)) = self.out_of_line.first() else { return in_line };
         Some(in_line.filter(|&name| record::due_ms(&records[name]) <= sorted_ms).unwrap_or(sorted))
     }
@@ -92,7 +93,7 @@ impl Ready {
     /// Panics where the order or the places of the records are wrong, for tests.
     pub(super) fn check_invariants(&self, records: &Arena) {
         self.chunks.check_invariants(std::iter::once(&self.line));
-        let first = self.first.hints()[self.gone..].iter().copied();
+        let first = self.first[self.left.clone()].iter().copied();
         let hints: Vec<Hint> = first.chain(self.line.iter(&self.chunks)).collect();
         let is_current = |hint: &Hint| is_in_line(records, *hint);
         assert!(hints.first().is_none_or(is_current), "the first hint is stale");
@@ -110,16 +111,14 @@ impl Ready {
     /// Drops stale hints from the front.
     fn trim(&mut self, records: &Arena) {
         loop {
-            match self.first.hints().get(self.gone) {
+            match self.first[self.left.clone()].first() {
                 Some(&hint) if is_in_line(records, hint) => return,
-                Some(_) => self.gone += 1,
+                Some(_) => self.left.start += 1,
                 None => {
-                    self.gone = 0;
-                    let Some(next) = self.line.pop_chunk(&mut self.chunks) else {
-                        self.first = Chunk::EMPTY;
+                    self.left = 0..self.line.pop_chunk(&mut self.chunks, &mut self.first).len();
+                    if self.left.is_empty() {
                         return;
-                    };
-                    self.first = next;
+                    }
                 }
             }
         }

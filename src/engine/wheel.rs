@@ -30,6 +30,8 @@ const LEVELS: usize = 11;
 const SLOT_BITS: u32 = 6;
 /// Slots in a window.
 const WINDOW: u64 = 1 << SLOT_BITS;
+/// From slots of this level on, records are read ahead: a hint that moves down from there expires within seconds.
+const READ_AHEAD_LEVEL: usize = 2;
 /// Slots in a ring: two windows.
 const RING: usize = 2 * WINDOW as usize;
 
@@ -37,6 +39,8 @@ const RING: usize = 2 * WINDOW as usize;
 pub trait Records {
     /// When the record is due, epoch milliseconds; `None` if the hint is stale.
     fn due_ms(&self, hint: Hint) -> Option<i64>;
+    /// Told that the records of these hints will be asked for soon; to be called once or twice for each.
+    fn read_ahead(&self, hints: &[Hint]);
     /// Takes hints whose time has come. Some may be stale; the others' records are due at exactly `due_ms`.
     fn expire(&mut self, hints: &[Hint], due_ms: i64);
 }
@@ -293,8 +297,8 @@ impl Wheel {
     /// Files a chunk of the slot anew, nearer to its time. Returns how many hints it had.
     fn drain_chunk(&mut self, slot: Slot, records: &mut impl Records) -> usize {
         let list = slot.list();
-        let chunk = self.lists[list].pop_chunk(&mut self.chunks).expect("an occupied slot is not empty");
-        let hints = chunk.hints();
+        let mut taken = [Hint::NONE; CHUNK_HINTS];
+        let hints = self.lists[list].pop_chunk(&mut self.chunks, &mut taken);
         self.len -= hints.len();
         if self.lists[list].is_empty() {
             self.occupied[slot.level] &= !(1 << (list % RING));
@@ -302,6 +306,9 @@ impl Wheel {
         if slot.level == 0 {
             records.expire(hints, slot.start as i64);
             return hints.len();
+        }
+        if slot.level <= READ_AHEAD_LEVEL {
+            records.read_ahead(hints);
         }
         for &hint in hints {
             let Some(due) = due_in(slot, hint, records) else { continue };
@@ -316,8 +323,8 @@ impl Wheel {
 
     /// Puts what is not stale of the list's first chunk at its end. Returns how many hints the chunk had.
     fn sweep_chunk(&mut self, list: usize, is_current: impl Fn(Hint) -> bool) -> usize {
-        let Some(chunk) = self.lists[list].pop_chunk(&mut self.chunks) else { return 0 };
-        let hints = chunk.hints();
+        let mut taken = [Hint::NONE; CHUNK_HINTS];
+        let hints = self.lists[list].pop_chunk(&mut self.chunks, &mut taken);
         self.len -= hints.len();
         for &hint in hints.iter().filter(|&&hint| is_current(hint)) {
             self.lists[list].push(&mut self.chunks, hint);
@@ -393,6 +400,10 @@ mod tests {
     impl Records for Dues {
         fn due_ms(&self, hint: Hint) -> Option<i64> {
             self.due_ms[hint.name() as usize]
+        }
+
+        fn read_ahead(&self, hints: &[Hint]) {
+            assert!(!hints.is_empty());
         }
 
         fn expire(&mut self, hints: &[Hint], due_ms: i64) {
