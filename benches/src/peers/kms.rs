@@ -1,0 +1,86 @@
+//! The pending set of this project.
+
+use kafka_message_scheduler::engine::{BatchLimits, Handle, PendingSet};
+use kafka_message_scheduler::schedule::{DueTime, Format, Headers, Schedule};
+
+use super::{Item, Pending};
+
+/// Entries a step of the wheel, as the product's runner has it.
+const STEP: usize = 4_096;
+
+/// Schedules in a `PendingSet`.
+pub struct Kms {
+    set: PendingSet,
+    /// The offset of the next record.
+    offset: i64,
+    /// The ID of what is being settled.
+    id: Vec<u8>,
+}
+
+impl Kms {
+    fn upsert(&mut self, item: &Item<'_>) {
+        let schedule = Schedule {
+            due: DueTime::from_epoch_ms(item.due_ms),
+            topic: "orders",
+            key: item.key,
+            value: Some(item.value),
+            headers: Headers::default(),
+        };
+        self.set.upsert(item.id, self.offset, Format::Avro, &schedule, Headers::default());
+        self.offset += 1;
+    }
+}
+
+impl Pending for Kms {
+    const NAME: &'static str = "kms";
+    type Due = Handle;
+
+    fn with_expected(expected: usize, now_ms: i64) -> Self {
+        let mut set = PendingSet::with_expected(42, expected);
+        // Bulk mode is left at once: the peers have none.
+        while !set.finish_bulk(STEP) {}
+        while !set.advance(now_ms, STEP) {}
+        Self { set, offset: 0, id: Vec::new() }
+    }
+
+    fn insert(&mut self, item: &Item<'_>) {
+        self.upsert(item);
+    }
+
+    fn replace(&mut self, item: &Item<'_>) {
+        self.upsert(item);
+    }
+
+    fn cancel(&mut self, id: &[u8]) -> bool {
+        self.offset += 1;
+        self.set.remove(id, self.offset).is_some()
+    }
+
+    fn due(&mut self, now_ms: i64, limit: usize, out: &mut Vec<Handle>) {
+        while !self.set.advance(now_ms, STEP) {}
+        self.set.take_due(now_ms, BatchLimits { max_count: limit, max_bytes: usize::MAX }, out);
+    }
+
+    fn read<'a>(&'a self, due: &'a Handle) -> Item<'a> {
+        let schedule = self.set.view(*due).expect("nothing came between");
+        let message = schedule.schedule;
+        Item {
+            id: schedule.id,
+            due_ms: message.due.epoch_ms(),
+            key: message.key,
+            value: message.value.unwrap_or_default(),
+        }
+    }
+
+    /// By the tombstone, as it comes from the log.
+    fn settle(&mut self, due: Handle) {
+        self.id.clear();
+        self.id.extend_from_slice(self.set.view(due).expect("nothing came between").id);
+        self.offset += 1;
+        self.set.remove(&self.id, self.offset);
+    }
+
+    fn len(&self) -> usize {
+        self.set.len()
+    }
+}
