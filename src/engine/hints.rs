@@ -217,15 +217,31 @@ impl List {
         self.len += 1;
     }
 
+    /// Pushes each of them, in order.
+    pub(super) fn extend(&mut self, chunks: &mut Chunks, mut hints: &[Hint]) {
+        while !hints.is_empty() {
+            if self.tail == NIL || chunks.chunk(self.tail).len as usize == CHUNK_HINTS {
+                self.add_chunk(chunks);
+            }
+            let chunk = chunks.chunk_mut(self.tail);
+            let room = &mut chunk.hints[chunk.len as usize..];
+            let (fits, rest) = hints.split_at(room.len().min(hints.len()));
+            room[..fits.len()].copy_from_slice(fits);
+            chunk.len += fits.len() as u32;
+            self.len += fits.len() as u32;
+            hints = rest;
+        }
+    }
+
     /// Takes the hints of the first chunk off the list and writes them to `taken`, of which it gives the part it wrote:
     /// not empty unless the list is.
     pub(super) fn pop_chunk<'t>(
         &mut self,
         chunks: &mut Chunks,
         taken: &'t mut [Hint; CHUNK_HINTS],
-    ) -> &'t [Hint] {
+    ) -> &'t mut [Hint] {
         if self.head == NIL {
-            return &[];
+            return &mut [];
         }
         let name = self.head;
         let chunk = chunks.chunk(name);
@@ -317,11 +333,15 @@ mod tests {
             let mut name = 0;
             for (which, pushes) in steps {
                 let (list, queue) = (&mut lists[which], &mut queues[which]);
-                for _ in 0..pushes {
-                    name += 1;
-                    list.push(&mut chunks, Hint::new(name, 0, 0));
-                    queue.push_back(name);
+                let names = name + 1..=name + pushes;
+                let hints: Vec<Hint> = names.clone().map(|name| Hint::new(name, 0, 0)).collect();
+                if pushes % 2 == 0 {
+                    list.extend(&mut chunks, &hints);
+                } else {
+                    hints.iter().for_each(|&hint| list.push(&mut chunks, hint));
                 }
+                queue.extend(names);
+                name += pushes;
                 if pushes == 0 {
                     let mut taken = [Hint::NONE; CHUNK_HINTS];
                     let popped = list.pop_chunk(&mut chunks, &mut taken);

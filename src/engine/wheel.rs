@@ -310,7 +310,7 @@ impl Wheel {
         if slot.level <= READ_AHEAD_LEVEL {
             records.read_ahead(hints);
         }
-        for &hint in hints {
+        for &hint in &*hints {
             let Some(due) = due_in(slot, hint, records) else { continue };
             if due <= self.elapsed {
                 records.expire(&[hint], due as i64);
@@ -325,11 +325,15 @@ impl Wheel {
     fn sweep_chunk(&mut self, list: usize, is_current: impl Fn(Hint) -> bool) -> usize {
         let mut taken = [Hint::NONE; CHUNK_HINTS];
         let hints = self.lists[list].pop_chunk(&mut self.chunks, &mut taken);
-        self.len -= hints.len();
-        for &hint in hints.iter().filter(|&&hint| is_current(hint)) {
-            self.lists[list].push(&mut self.chunks, hint);
-            self.len += 1;
+        // Without a branch on what is likely to be found: it would be guessed wrong all the time.
+        let mut kept = 0;
+        for at in 0..hints.len() {
+            let hint = hints[at];
+            hints[kept] = hint;
+            kept += usize::from(is_current(hint));
         }
+        self.lists[list].extend(&mut self.chunks, &hints[..kept]);
+        self.len = self.len - hints.len() + kept;
         if self.lists[list].is_empty() {
             self.occupied[list / RING] &= !(1 << (list % RING));
         }
