@@ -59,7 +59,8 @@ pub enum Filed {
 /// Invariants ([`check_invariants`](Self::check_invariants) holds them):
 /// - a hint that is not stale is due within the span of its slot, and not before `elapsed`;
 /// - its slot is in one of the two windows of its level;
-/// - a bit of `occupied` is set exactly where the slot's list is not empty.
+/// - a bit of `occupied` is set exactly where the slot's list is not empty;
+/// - `first` and `prepare_at` are what the bits say.
 pub struct Wheel {
     /// The wheel's time; it never goes back.
     elapsed: u64,
@@ -68,6 +69,10 @@ pub struct Wheel {
     lists: Box<[List]>,
     chunks: Chunks,
     len: usize,
+    /// The occupied slot that starts first.
+    first: Option<Slot>,
+    /// When the first occupied slot of an upper level may be drained ahead of time; the end of time if there is none.
+    prepare_at: u64,
     sweep: Sweep,
 }
 
@@ -80,7 +85,7 @@ struct Sweep {
 }
 
 /// A slot, and when it begins.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Slot {
     level: usize,
     start: u64,
@@ -92,8 +97,18 @@ impl Slot {
         Self { level, start: absolute << shift(level) }
     }
 
+    /// The slot of `level` that `time` falls into.
+    fn of(level: usize, time: u64) -> Self {
+        Self::new(level, time >> shift(level))
+    }
+
     fn list(self) -> usize {
         list_of(self.level, self.start)
+    }
+
+    /// When what is in the slot may be filed in the level below: one slot ahead of its start.
+    fn prepare_at(self) -> u64 {
+        if self.level == 0 { u64::MAX } else { self.start.saturating_sub(1 << shift(self.level)) }
     }
 
     /// The last millisecond of the slot.
@@ -112,6 +127,8 @@ impl Wheel {
             lists: vec![List::EMPTY; LEVELS * RING].into_boxed_slice(),
             chunks: Chunks::new(),
             len: 0,
+            first: None,
+            prepare_at: u64::MAX,
             sweep: Sweep::default(),
         }
     }
@@ -148,14 +165,13 @@ impl Wheel {
     /// due time, earlier only where [`prepare`](Self::prepare) has not caught up or a hint is stale.
     #[must_use]
     pub fn next_wake_ms(&self) -> Option<i64> {
-        self.earliest().map(|slot| slot.start.max(self.elapsed) as i64)
+        self.first.map(|slot| slot.start.max(self.elapsed) as i64)
     }
 
     /// The earliest time at which [`prepare`](Self::prepare) may have something to do.
     #[must_use]
     pub fn next_prepare_ms(&self) -> Option<i64> {
-        let ahead = |slot: Slot| slot.start.saturating_sub(1 << shift(slot.level)).max(self.elapsed);
-        (1..LEVELS).filter_map(|level| self.first_of(level)).map(ahead).min().map(|start| start as i64)
+        (self.prepare_at != u64::MAX).then(|| self.prepare_at.max(self.elapsed) as i64)
     }
 
     /// Moves time to `now_ms`, or as far as `budget` hints allow, and gives those that expire to `records`, in the
@@ -166,7 +182,7 @@ impl Wheel {
     /// time before the wheel's changes nothing: what is in the wheel is due later.
     pub fn advance(&mut self, now_ms: i64, budget: &mut usize, records: &mut impl Records) -> bool {
         let now = on_wheel(now_ms);
-        while let Some(slot) = self.earliest()
+        while let Some(slot) = self.first
             && slot.start <= now
         {
             if *budget == 0 {
@@ -184,6 +200,9 @@ impl Wheel {
     ///
     /// Returns true when nothing is left to move until time goes on.
     pub fn prepare(&mut self, budget: &mut usize, records: &mut impl Records) -> bool {
+        if self.prepare_at > self.elapsed {
+            return true;
+        }
         for level in 1..LEVELS {
             let next = Slot::new(level, (self.elapsed >> shift(level)) + 1);
             while self.is_occupied(next.list()) {
@@ -250,14 +269,31 @@ impl Wheel {
                 current.push(hint);
             }
         }
+        assert_eq!(
+            self.first.map(|slot| slot.start),
+            self.look_ahead().0.map(|slot| slot.start),
+            "the first slot"
+        );
+        assert!(self.first.is_none_or(|slot| self.is_occupied(slot.list())), "the first slot is empty");
+        assert_eq!(self.prepare_at, self.look_ahead().1, "when to prepare");
         self.chunks.check_invariants(self.lists.iter());
         assert_eq!(self.lists.iter().map(List::len).sum::<usize>(), self.len, "the wheel's length is wrong");
         current
     }
 
-    /// The slot whose turn is next. O(levels).
-    fn earliest(&self) -> Option<Slot> {
-        (0..LEVELS).filter_map(|level| self.first_of(level)).min_by_key(|slot| slot.start)
+    /// Notes that a list has become empty. O(levels).
+    fn note_emptied(&mut self, list: usize) {
+        self.occupied[list / RING] &= !(1 << (list % RING));
+        (self.first, self.prepare_at) = self.look_ahead();
+    }
+
+    /// What `first` and `prepare_at` should be.
+    fn look_ahead(&self) -> (Option<Slot>, u64) {
+        let firsts = (0..LEVELS).filter_map(|level| self.first_of(level));
+        firsts.fold((None, u64::MAX), |(first, prepare_at), slot| {
+            let first = Some(first.filter(|first: &Slot| first.start <= slot.start).unwrap_or(slot));
+            (first, prepare_at.min(slot.prepare_at()))
+        })
     }
 
     /// The first occupied slot of a level.
@@ -288,10 +324,15 @@ impl Wheel {
     }
 
     fn push(&mut self, level: usize, due: u64, hint: Hint) {
-        let list = list_of(level, due);
+        let slot = Slot::of(level, due);
+        let list = slot.list();
         self.occupied[level] |= 1 << (list % RING);
         self.lists[list].push(&mut self.chunks, hint);
         self.len += 1;
+        self.prepare_at = self.prepare_at.min(slot.prepare_at());
+        if self.first.is_none_or(|first| slot.start < first.start) {
+            self.first = Some(slot);
+        }
     }
 
     /// Files a chunk of the slot anew, nearer to its time. Returns how many hints it had.
@@ -301,7 +342,7 @@ impl Wheel {
         let hints = self.lists[list].pop_chunk(&mut self.chunks, &mut taken);
         self.len -= hints.len();
         if self.lists[list].is_empty() {
-            self.occupied[slot.level] &= !(1 << (list % RING));
+            self.note_emptied(list);
         }
         if slot.level == 0 {
             records.expire(hints, slot.start as i64);
@@ -335,7 +376,7 @@ impl Wheel {
         self.lists[list].extend(&mut self.chunks, &hints[..kept]);
         self.len = self.len - hints.len() + kept;
         if self.lists[list].is_empty() {
-            self.occupied[list / RING] &= !(1 << (list % RING));
+            self.note_emptied(list);
         }
         hints.len()
     }
