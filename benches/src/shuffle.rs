@@ -47,7 +47,8 @@ impl Shuffle {
     }
 }
 
-/// A number that looks random, another one for each `number` (the finalizer of Steele, Lea and Flood's SplitMix64).
+/// A number that looks random, another one for each `number` (the finalizer of `SplitMix64`, by Steele, Lea and
+/// Flood).
 #[must_use]
 pub const fn mix(number: u64) -> u64 {
     let number = number.wrapping_add(0x9E37_79B9_7F4A_7C15);
