@@ -319,7 +319,7 @@ impl Phase {
             let (last, now) = (self.last, Reading::now());
             self.last = now;
             self.readings += 1;
-            let (cpu, wall) = (now.cpu - last.cpu, now.wall - last.wall);
+            let (cpu, wall) = (now.cpu.saturating_sub(last.cpu), now.wall - last.wall);
             if cpu > calls.longest_cpu.0 {
                 calls.longest_cpu = (cpu, wall);
             }
@@ -337,7 +337,8 @@ impl Phase {
     }
 
     fn report(&self, name: &str, count: u64, calls: &[&Calls]) {
-        let took = (self.started.wall.elapsed() - self.clocks.cost * self.readings).as_secs_f64();
+        let reading = self.clocks.cost * self.readings;
+        let took = self.started.wall.elapsed().saturating_sub(reading).as_secs_f64();
         let rate = count as f64 / took;
         let each = took * 1e9 / count.max(1) as f64;
         println!("{name}: {count} in {took:.2} s: {:.2} million a second, {each:.0} ns each", rate / 1e6);
