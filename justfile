@@ -15,6 +15,10 @@ test *args:
 bench *args:
     cargo bench {{ args }}
 
+# Counts the instructions of hot operations and compares; --accept commits to the new counts.
+instructions *args:
+    scripts/instructions {{ args }}
+
 fmt:
     cargo fmt
 

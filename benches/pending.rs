@@ -2,8 +2,10 @@
 //! `cargo bench -p kms-benches --bench pending`.
 //!
 //! Each set is built once, with every schedule replaced once in random order, and then measured in a steady state. 64 bytes
-//! of content a schedule (ID 16, key 8, value 40), due at random within thirty days. Nothing else should run on the
-//! machine. Arguments go to Criterion, so `-- 'cancel/(kms|BTreeMap)/1000000$'` builds and measures just those.
+//! of content a schedule (ID 16, key 8, value 40), due at random within thirty days. Each is in a process of its own, so
+//! that none finds the memory as another left it. Nothing else should run on the machine.
+//!
+//! Arguments go to Criterion: `-- 'cancel/(kms|BTreeMap)/1000000$'` builds and measures just those.
 //!
 //! | variable | |
 //! |---|---|
@@ -11,6 +13,7 @@
 //! | `KMS_BENCH_50M` | `1` adds 50,000,000; needs 20 GB |
 #![allow(missing_docs, clippy::disallowed_methods, reason = "a program that measures")]
 
+use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, Throughput};
@@ -18,39 +21,76 @@ use kms_benches::check::check;
 use kms_benches::peers::{Heap, Kms, Nexus, Pending, QuadWheel, SlabWheel, Sorted, TokioQueue};
 use kms_benches::workload::World;
 
+const PEERS: [Peer; 7] = [
+    Peer::of::<Kms>(),
+    Peer::of::<TokioQueue>(),
+    Peer::of::<Sorted>(),
+    Peer::of::<Heap>(),
+    Peer::of::<QuadWheel>(),
+    Peer::of::<SlabWheel>(),
+    Peer::of::<Nexus>(),
+];
+
 /// What `cargo test --benches` runs everything with, once.
 const TEST_SIZE: usize = 2_000;
 
-type Operation<P> = fn(&mut World<P>, usize) -> Duration;
+/// Tells a process which peer to measure, by its place, and at which size.
+const ONLY: &str = "KMS_BENCH_ONLY";
 
-fn main() {
-    check_all();
+struct Peer {
+    check: fn(),
+    measure: fn(&mut Criterion, usize),
+}
+
+impl Peer {
+    const fn of<P: Pending>() -> Self {
+        Self { check: check::<P>, measure: measure::<P> }
+    }
+}
+
+fn main() -> ExitCode {
+    if let Ok(only) = std::env::var(ONLY) {
+        let (peer, size) = only.split_once(' ').expect("set below");
+        run(&PEERS[peer.parse::<usize>().expect("set below")], size.parse().expect("set below"));
+        return ExitCode::SUCCESS;
+    }
+    for peer in &PEERS {
+        (peer.check)();
+    }
+    // Without --bench, Criterion takes it for a test, too.
+    if !std::env::args().any(|argument| argument == "--bench") {
+        for peer in &PEERS {
+            run(peer, TEST_SIZE);
+        }
+        return ExitCode::SUCCESS;
+    }
+    for size in sizes() {
+        for peer in 0..PEERS.len() {
+            let itself = std::env::current_exe().expect("it is running");
+            let process = Command::new(itself)
+                .args(std::env::args_os().skip(1))
+                .env(ONLY, format!("{peer} {size}"))
+                .status();
+            if !process.is_ok_and(|status| status.success()) {
+                return ExitCode::FAILURE;
+            }
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+fn run(peer: &Peer, size: usize) {
     let mut criterion = Criterion::default()
         .sample_size(10)
         .warm_up_time(Duration::from_millis(200))
         .measurement_time(Duration::from_secs(1))
         .configure_from_args();
-    for size in sizes() {
-        measure::<Kms>(&mut criterion, size);
-        measure::<TokioQueue>(&mut criterion, size);
-        measure::<Sorted>(&mut criterion, size);
-        measure::<Heap>(&mut criterion, size);
-        measure::<QuadWheel>(&mut criterion, size);
-        measure::<SlabWheel>(&mut criterion, size);
-        measure::<Nexus>(&mut criterion, size);
-    }
+    (peer.measure)(&mut criterion, size);
     criterion.final_summary();
 }
 
-fn check_all() {
-    check::<Kms>();
-    check::<TokioQueue>();
-    check::<Sorted>();
-    check::<Heap>();
-    check::<QuadWheel>();
-    check::<SlabWheel>();
-    check::<Nexus>();
-}
+/// Does an operation that often, and says how long it took.
+type Operation<P> = fn(&mut World<P>, usize) -> Duration;
 
 /// Every operation on one set, which is built when the first is asked for and gone before the next set.
 fn measure<P: Pending>(criterion: &mut Criterion, size: usize) {
@@ -91,10 +131,6 @@ fn build<P: Pending>(size: usize) -> World<P> {
 }
 
 fn sizes() -> Vec<usize> {
-    // Criterion, too, takes it for a test then.
-    if !std::env::args().any(|argument| argument == "--bench") {
-        return vec![TEST_SIZE];
-    }
     let mut sizes = match std::env::var("KMS_BENCH_SIZES") {
         Ok(list) => list.split(',').map(|size| size.trim().parse().expect("a number")).collect(),
         Err(_) => vec![100_000, 1_000_000, 10_000_000],

@@ -5,7 +5,8 @@
 pub struct Shuffle {
     len: u64,
     bits: u32,
-    key: u64,
+    /// What each round adds and, odd, multiplies by.
+    rounds: [(u64, u64); 3],
 }
 
 impl Shuffle {
@@ -14,7 +15,11 @@ impl Shuffle {
     pub fn new(len: u64, key: u64) -> Self {
         // Two bits at least, or there is nothing to fold.
         let bits = (u64::BITS - len.saturating_sub(1).leading_zeros()).max(2);
-        Self { len, bits, key: mix(key) }
+        let rounds = [0, 1, 2].map(|round| {
+            let key = mix(mix(key).wrapping_add(round));
+            (key, mix(key) | 1)
+        });
+        Self { len, bits, rounds }
     }
 
     /// The number at `position`, which must be below the length.
@@ -30,20 +35,20 @@ impl Shuffle {
         number
     }
 
-    /// Permutes the numbers of `bits` bits: multiplying by an odd number and folding the upper half onto the lower can
-    /// both be undone.
+    /// Permutes the numbers of `bits` bits: adding, multiplying by an odd number and folding the upper half onto the
+    /// lower can all be undone.
     fn scatter(&self, mut number: u64) -> u64 {
         let mask = (1 << self.bits) - 1;
-        for round in 0..3 {
-            let odd = mix(self.key.wrapping_add(round)) | 1;
-            number = (number ^ self.key.rotate_left(round as u32 * 21)).wrapping_mul(odd) & mask;
+        for (summand, odd) in self.rounds {
+            number = number.wrapping_add(summand).wrapping_mul(odd) & mask;
             number ^= number >> self.bits.div_ceil(2);
         }
         number
     }
 }
 
-/// A number that looks random, another one for each `number` (the finalizer of Steele, Lea and Flood's SplitMix64).
+/// A number that looks random, another one for each `number` (the finalizer of `SplitMix64`, by Steele, Lea and
+/// Flood).
 #[must_use]
 pub const fn mix(number: u64) -> u64 {
     let number = number.wrapping_add(0x9E37_79B9_7F4A_7C15);

@@ -3,6 +3,7 @@
 //! A population of schedules with shuffled IDs, due at random within [`SPREAD_MS`]. Every place of it holds one schedule;
 //! an operation picks places at random, and what it takes out is put back under a new ID before the next, off the
 //! clock. So the size stays, and no ID comes twice.
+#![allow(clippy::disallowed_methods, reason = "what is measured is how long it takes")]
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -173,12 +174,12 @@ impl<P: Pending> World<P> {
     fn mixed_block(&mut self, vacant: &mut Vec<usize>) -> Duration {
         self.plan.clear();
         self.picker.prepare(MIX_BLOCK + MIX_INSERT);
-        let filled = std::mem::take(vacant);
+        let mut to_fill = std::mem::take(vacant).into_iter();
         // New ones come last, so that no other step of the block is about one of them.
         for (kind, count) in MIX {
-            for turn in 0..count {
+            for _ in 0..count {
                 let step = match kind {
-                    Kind::Insert => self.fill(filled[turn]),
+                    Kind::Insert => self.fill(to_fill.next().expect("as many were vacated")),
                     Kind::Replace | Kind::Cancel => {
                         let place = self.pick();
                         self.step(kind, place)
@@ -215,7 +216,7 @@ impl<P: Pending> World<P> {
     /// Delivers up to `limit` of what is due, and notes the IDs.
     fn deliver(&mut self, limit: usize) -> Duration {
         self.delivered.clear();
-        let started = now();
+        let started = Instant::now();
         self.set.due(self.now_ms, limit, &mut self.due);
         for due in self.due.drain(..) {
             let item = self.set.read(&due);
@@ -229,7 +230,7 @@ impl<P: Pending> World<P> {
 
     fn run_plan(&mut self) -> Duration {
         let Self { set, plan, now_ms, .. } = self;
-        let started = now();
+        let started = Instant::now();
         for step in &*plan {
             let item = Item { id: &step.id, due_ms: step.due_ms, key: &KEY, value: &VALUE };
             match step.kind {
@@ -295,7 +296,7 @@ impl<P: Pending> World<P> {
 
     fn random_below(&mut self, bound: u64) -> u64 {
         self.random += 1;
-        (u128::from(mix(self.random)) * u128::from(bound) >> 64) as u64
+        ((u128::from(mix(self.random)) * u128::from(bound)) >> 64) as u64
     }
 }
 
@@ -336,9 +337,4 @@ fn id_of(place: usize, generation: u32) -> [u8; 16] {
 
 fn place_of(id: &[u8; 16]) -> usize {
     u32::from_le_bytes(id[8..12].try_into().expect("four bytes")) as usize
-}
-
-#[allow(clippy::disallowed_methods, reason = "what is measured is how long it takes")]
-fn now() -> Instant {
-    Instant::now()
 }

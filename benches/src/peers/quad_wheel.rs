@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use foldhash::fast::FixedState;
 use hashbrown::HashTable;
+use hashbrown::hash_table::OccupiedEntry;
 use hierarchical_hash_wheel_timer::TimerError;
 use hierarchical_hash_wheel_timer::wheels::Skip;
 use hierarchical_hash_wheel_timer::wheels::cancellable::rc_prune;
@@ -98,7 +99,7 @@ impl Pending for QuadWheel {
 
     fn cancel(&mut self, id: &[u8]) -> bool {
         let hash = self.hash(id);
-        self.by_id.find_entry(hash, |held| *held.id == *id).map(|held| held.remove()).is_ok()
+        self.by_id.find_entry(hash, |held| *held.id == *id).map(OccupiedEntry::remove).is_ok()
     }
 
     fn due(&mut self, now_ms: i64, limit: usize, out: &mut Vec<Rc<Entry>>) {

@@ -1,0 +1,415 @@
+//! How many schedules fit, how fast they come and go, and how long the set ever keeps its thread:
+//! `cargo run --release --example capacity -- 100000000`; `--help` tells what else can be asked.
+//!
+//! The program keeps nothing a schedule of its own: IDs, orders and due times are computed, so the memory is the set's.
+#![allow(clippy::disallowed_methods, reason = "a program that measures")]
+#![allow(clippy::unwrap_used, reason = "a program that measures")]
+
+#[path = "../benches/src/shuffle.rs"]
+#[allow(unreachable_pub, reason = "it is the benches'")]
+mod shuffle;
+
+use std::time::{Duration, Instant};
+
+use clap::Parser;
+use kafka_message_scheduler::engine::{BatchLimits, PendingSet};
+use kafka_message_scheduler::schedule::{DueTime, Format, Headers, Schedule};
+use mimalloc::MiMalloc;
+use shuffle::{Shuffle, mix};
+
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
+
+const BEGIN_MS: i64 = 1_767_225_600_000;
+const SPREAD_MS: i64 = 30 * 86_400_000;
+
+/// Entries a step of the wheel, and schedules a batch, as the product has them.
+const STEP: usize = 4_096;
+const BATCH: BatchLimits = BatchLimits { max_count: 500, max_bytes: 1 << 20 };
+
+/// What no call should take.
+const TOO_LONG: Duration = Duration::from_millis(1);
+
+const KEY: [u8; 8] = *b"order-17";
+
+/// Fills a pending set, churns it, empties it, and says what that took.
+///
+/// Loads COUNT schedules with random IDs, due at random within thirty days, replaces all of them in random order, cancels
+/// most, and delivers what becomes due as time goes by, checking that each is the last version, in order and not early.
+///
+/// Every call is timed. The longest is given in CPU time of the thread, which other processes cannot lengthen, with the
+/// time by the wall beside it; page faults are in both. Reading the clocks takes a few times as long as most calls do: it
+/// is taken off the rates, and --rates-only does without.
+#[derive(Parser)]
+struct Options {
+    /// How many schedules to load
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=u64::from(u32::MAX)))]
+    count: u64,
+
+    /// Bytes of an ID, 8 or more
+    #[arg(long, value_name = "BYTES", default_value_t = 16, value_parser = clap::value_parser!(u16).range(8..=4096))]
+    id: u16,
+
+    /// Bytes of a value
+    #[arg(long, value_name = "BYTES", default_value_t = 40)]
+    value: usize,
+
+    /// How often to replace every schedule
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    replace_rounds: u64,
+
+    /// How many of a hundred schedules to cancel
+    #[arg(long, value_name = "PERCENT", default_value_t = 90, value_parser = clap::value_parser!(u64).range(0..=100))]
+    cancel: u64,
+
+    /// How many schedules to deliver at most
+    #[arg(long, value_name = "N", default_value_t = 10_000_000)]
+    fire: u64,
+
+    /// Times whole phases only, not each call
+    #[arg(long)]
+    rates_only: bool,
+}
+
+fn main() {
+    let options = Options::parse();
+    let Options { count, id, value, .. } = options;
+    println!("{count} schedules: ID {id}, key {}, value {value} bytes; due within 30 days", KEY.len());
+    let mut run = Run::new(options);
+    run.load();
+    for round in 1..=run.options.replace_rounds {
+        run.replace(round);
+    }
+    run.cancel();
+    run.fire();
+}
+
+/// The set and what was done to it.
+struct Run {
+    options: Options,
+    set: PendingSet,
+    clocks: Clocks,
+    /// The offset of the next record.
+    offset: i64,
+    /// Which version of the schedules the set holds.
+    round: u64,
+    /// Resident before anything was loaded.
+    idle_bytes: u64,
+    id: Vec<u8>,
+    value: Vec<u8>,
+}
+
+impl Run {
+    fn new(options: Options) -> Self {
+        let clocks = Clocks::new(!options.rates_only);
+        if clocks.is_on {
+            println!(
+                "reading the clocks takes {} ns a call, in the longest calls too",
+                clocks.cost.as_nanos()
+            );
+        }
+        let mut set = PendingSet::with_expected(42, options.count as usize);
+        set.start_time_by(BEGIN_MS);
+        let (id, value) = (vec![0; options.id.into()], vec![0; options.value]);
+        Self {
+            options,
+            set,
+            clocks,
+            offset: 0,
+            round: 0,
+            idle_bytes: Memory::now().resident_bytes,
+            id,
+            value,
+        }
+    }
+
+    /// Reads the log in, as it were, and ends bulk mode.
+    fn load(&mut self) {
+        let mut upserts = Calls::new("upsert");
+        let mut phase = self.clocks.start();
+        for number in 0..self.options.count {
+            self.upsert(number);
+            phase.lap(&mut upserts);
+        }
+        phase.report("load", self.options.count, &[&upserts]);
+
+        let mut steps = Calls::new("finish_bulk");
+        let mut phase = self.clocks.start();
+        let mut is_done = false;
+        while !is_done {
+            is_done = self.set.finish_bulk(STEP);
+            phase.lap(&mut steps);
+        }
+        phase.report("finish_bulk", self.options.count, &[&steps]);
+        self.report_memory();
+    }
+
+    /// Replaces every schedule in random order.
+    fn replace(&mut self, round: u64) {
+        self.round = round;
+        let order = Shuffle::new(self.options.count, round);
+        let mut upserts = Calls::new("upsert");
+        let mut phase = self.clocks.start();
+        for position in 0..self.options.count {
+            self.upsert(order.nth(position));
+            phase.lap(&mut upserts);
+        }
+        phase.report(&format!("replace, round {round}"), self.options.count, &[&upserts]);
+        self.report_memory();
+    }
+
+    /// Cancels a share of the schedules in random order.
+    fn cancel(&mut self) {
+        let count = self.options.count * self.options.cancel / 100;
+        let order = Shuffle::new(self.options.count, u64::MAX);
+        let mut removes = Calls::new("remove");
+        let mut phase = self.clocks.start();
+        for position in 0..count {
+            self.write_id(order.nth(position));
+            self.offset += 1;
+            assert!(self.set.remove(&self.id, self.offset).is_some(), "a schedule was lost");
+            phase.lap(&mut removes);
+        }
+        phase.report(&format!("cancel {} %", self.options.cancel), count, &[&removes]);
+        self.report_memory();
+    }
+
+    /// Lets time go by and delivers what becomes due.
+    fn fire(&mut self) {
+        let wanted = self.options.fire.min(self.set.len() as u64);
+        let [mut advances, mut takes, mut removes] = ["advance", "take_due", "remove"].map(Calls::new);
+        let mut now_ms = BEGIN_MS;
+        let (mut fired, mut last_due_ms) = (0, i64::MIN);
+        let mut batch = Vec::new();
+        let mut phase = self.clocks.start();
+        while fired < wanted {
+            now_ms += (SPREAD_MS * BATCH.max_count as i64 / self.set.len() as i64).max(1);
+            let mut is_done = false;
+            while !is_done {
+                is_done = self.set.advance(now_ms, STEP);
+                phase.lap(&mut advances);
+            }
+            loop {
+                self.set.take_due(now_ms, BATCH, &mut batch);
+                phase.lap(&mut takes);
+                if batch.is_empty() {
+                    break;
+                }
+                for handle in batch.drain(..) {
+                    let due_ms = self.check(handle);
+                    assert!((last_due_ms..=now_ms).contains(&due_ms), "out of order, or early");
+                    last_due_ms = due_ms;
+                    fired += 1;
+                    self.offset += 1;
+                    phase.pause();
+                    self.set.remove(&self.id, self.offset).unwrap();
+                    phase.lap(&mut removes);
+                }
+            }
+        }
+        phase.report("fire", fired, &[&advances, &takes, &removes]);
+        self.report_memory();
+    }
+
+    fn upsert(&mut self, number: u64) {
+        self.write_id(number);
+        write_number(&mut self.value, number);
+        let schedule = Schedule {
+            due: DueTime::from_epoch_ms(due_ms(number, self.round)),
+            topic: "orders",
+            key: &KEY,
+            value: Some(&self.value),
+            headers: Headers::default(),
+        };
+        self.set.upsert(&self.id, self.offset, Format::Avro, &schedule, Headers::default());
+        self.offset += 1;
+    }
+
+    /// That a schedule which was handed out is what was put in last; leaves its ID in `id` and returns its due time.
+    fn check(&mut self, handle: kafka_message_scheduler::engine::Handle) -> i64 {
+        let view = self.set.view(handle).unwrap();
+        self.id.clear();
+        self.id.extend_from_slice(view.id);
+        let number = u64::from_le_bytes(view.id[..8].try_into().unwrap());
+        let due_ms = due_ms(number, self.round);
+        write_number(&mut self.value, number);
+        assert_eq!(view.schedule.due.epoch_ms(), due_ms, "not the last version");
+        assert_eq!((view.schedule.key, view.schedule.value), (&KEY[..], Some(&*self.value)), "other content");
+        due_ms
+    }
+
+    fn write_id(&mut self, number: u64) {
+        write_number(&mut self.id, number);
+    }
+
+    fn report_memory(&self) {
+        let Memory { resident_bytes, peak_bytes } = Memory::now();
+        let held = self.set.len();
+        let content = u64::from(self.options.id) + KEY.len() as u64 + self.options.value as u64;
+        print!(
+            "    {held} held: {:.2} GB resident (peak {:.2})",
+            gigabytes(resident_bytes),
+            gigabytes(peak_bytes)
+        );
+        if held > 0 {
+            let each = resident_bytes.saturating_sub(self.idle_bytes) as f64 / held as f64;
+            print!(": {each:.1} bytes each, {:.1} over the content", each - content as f64);
+        }
+        println!();
+    }
+}
+
+fn gigabytes(bytes: u64) -> f64 {
+    bytes as f64 / 1e9
+}
+
+/// The number itself, by which it is known again, and then what looks random.
+fn write_number(bytes: &mut [u8], number: u64) {
+    for (part, chunk) in bytes.chunks_mut(8).enumerate() {
+        let word = if part == 0 { number } else { mix(number.wrapping_mul(8) + part as u64) };
+        chunk.copy_from_slice(&word.to_le_bytes()[..chunk.len()]);
+    }
+}
+
+fn due_ms(number: u64, round: u64) -> i64 {
+    BEGIN_MS + 1 + (mix(number ^ round << 48) % SPREAD_MS as u64) as i64
+}
+
+/// How each call is timed: the clocks are read once after each, so a call takes from one reading to the next.
+#[derive(Clone, Copy)]
+struct Clocks {
+    is_on: bool,
+    /// What a reading takes.
+    cost: Duration,
+}
+
+impl Clocks {
+    fn new(is_on: bool) -> Self {
+        const READINGS: u32 = 100_000;
+        let mut clocks = Self { is_on, cost: Duration::ZERO };
+        let mut nothing = Calls::new("");
+        let mut phase = clocks.start();
+        let started = Instant::now();
+        for _ in 0..READINGS {
+            phase.lap(&mut nothing);
+        }
+        clocks.cost = started.elapsed() / READINGS;
+        clocks
+    }
+
+    fn start(self) -> Phase {
+        let started = Reading::now();
+        Phase { clocks: self, started, last: started, readings: 0 }
+    }
+}
+
+/// What is timed as a whole and call by call.
+struct Phase {
+    clocks: Clocks,
+    started: Reading,
+    last: Reading,
+    readings: u32,
+}
+
+impl Phase {
+    /// Ends a call.
+    fn lap(&mut self, calls: &mut Calls) {
+        calls.count += 1;
+        if self.clocks.is_on {
+            let (last, now) = (self.last, Reading::now());
+            self.last = now;
+            self.readings += 1;
+            let (cpu, wall) = (now.cpu.saturating_sub(last.cpu), now.wall - last.wall);
+            if cpu > calls.longest_cpu.0 {
+                calls.longest_cpu = (cpu, wall);
+            }
+            calls.longest_wall = calls.longest_wall.max(wall);
+            calls.too_long += u64::from(cpu > TOO_LONG);
+        }
+    }
+
+    /// What came before belongs to no call.
+    fn pause(&mut self) {
+        if self.clocks.is_on {
+            self.last = Reading::now();
+            self.readings += 1;
+        }
+    }
+
+    fn report(&self, name: &str, count: u64, calls: &[&Calls]) {
+        let reading = self.clocks.cost * self.readings;
+        let took = self.started.wall.elapsed().saturating_sub(reading).as_secs_f64();
+        let rate = count as f64 / took;
+        let each = took * 1e9 / count.max(1) as f64;
+        println!("{name}: {count} in {took:.2} s: {:.2} million a second, {each:.0} ns each", rate / 1e6);
+        for calls in calls.iter().filter(|_| self.clocks.is_on) {
+            let (cpu, wall) = calls.longest_cpu;
+            println!(
+                "    {} x {}: longest {} us of CPU ({} us by the wall), {} over 1 ms; longest by the wall {} us",
+                calls.count,
+                calls.name,
+                cpu.as_micros(),
+                wall.as_micros(),
+                calls.too_long,
+                calls.longest_wall.as_micros()
+            );
+        }
+    }
+}
+
+/// All calls of a kind.
+struct Calls {
+    name: &'static str,
+    count: u64,
+    /// By CPU time, and how long that one took by the wall.
+    longest_cpu: (Duration, Duration),
+    longest_wall: Duration,
+    /// How many took more CPU time than [`TOO_LONG`].
+    too_long: u64,
+}
+
+impl Calls {
+    fn new(name: &'static str) -> Self {
+        let longest_cpu = (Duration::ZERO, Duration::ZERO);
+        Self { name, count: 0, longest_cpu, longest_wall: Duration::ZERO, too_long: 0 }
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Reading {
+    wall: Instant,
+    /// CPU time of this thread.
+    cpu: Duration,
+}
+
+impl Reading {
+    fn now() -> Self {
+        Self { wall: Instant::now(), cpu: thread_cpu_time() }
+    }
+}
+
+#[allow(unsafe_code, reason = "the standard library does not have this clock")]
+fn thread_cpu_time() -> Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `time` is a valid place for the result.
+    let outcome = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
+    assert_eq!(outcome, 0, "this system has no clock of a thread's CPU time");
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
+/// What the system says of this process; zero where there is no /proc.
+struct Memory {
+    resident_bytes: u64,
+    peak_bytes: u64,
+}
+
+impl Memory {
+    fn now() -> Self {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let bytes = |name: &str| {
+            let kib = status.lines().find_map(|line| line.strip_prefix(name)?.trim().strip_suffix(" kB"));
+            kib.and_then(|kib| kib.parse::<u64>().ok()).unwrap_or(0) * 1_024
+        };
+        Self { resident_bytes: bytes("VmRSS:"), peak_bytes: bytes("VmHWM:") }
+    }
+}
