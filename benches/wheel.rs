@@ -25,7 +25,7 @@ use tokio_util::time::{DelayQueue, delay_queue};
 
 const HOUR_MS: i64 = 3_600_000;
 
-/// The only clock DelayQueue goes by. It stands still unless it is told to go on.
+/// The only clock `DelayQueue` goes by. It stands still unless it is told to go on.
 static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
     Builder::new_current_thread().enable_time().start_paused(true).build().expect("it needs nothing")
 });

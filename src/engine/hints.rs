@@ -338,7 +338,9 @@ mod tests {
                 if pushes % 2 == 0 {
                     list.extend(&mut chunks, &hints);
                 } else {
-                    hints.iter().for_each(|&hint| list.push(&mut chunks, hint));
+                    for &hint in &hints {
+                        list.push(&mut chunks, hint);
+                    }
                 }
                 queue.extend(names);
                 name += pushes;
