@@ -256,7 +256,8 @@ impl Timers for Kms {
         // As much forgetting as keeps stale hints at a quarter of the others, counted with what made them stale.
         let stale = self.wheel.len() - self.records.waiting;
         if stale.is_multiple_of(64) && stale > self.records.waiting / 4 {
-            self.wheel.sweep(&mut (64 * 8), |hint| self.records.is_current(hint));
+            let read_ahead = |hints: &[Hint]| self.records.read_ahead(hints);
+            self.wheel.sweep(&mut (64 * 8), read_ahead, |hint| self.records.is_current(hint));
         }
     }
 

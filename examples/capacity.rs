@@ -25,6 +25,9 @@ const SPREAD_MS: i64 = 30 * 86_400_000;
 
 /// Entries a step of the wheel, and schedules a batch, as the product has them.
 const STEP: usize = 4_096;
+
+/// What a shard gives to housekeeping in a round.
+const TIDY_STEP: usize = 1_000;
 const BATCH: BatchLimits = BatchLimits { max_count: 500, max_bytes: 1 << 20 };
 
 /// What no call should take.
@@ -148,13 +151,15 @@ impl Run {
     fn replace(&mut self, round: u64) {
         self.round = round;
         let order = Shuffle::new(self.options.count, round);
-        let mut upserts = Calls::new("upsert");
+        let [mut upserts, mut tidies] = ["upsert", "tidy"].map(Calls::new);
         let mut phase = self.clocks.start();
         for position in 0..self.options.count {
             self.upsert(order.nth(position));
             phase.lap(&mut upserts);
+            self.tidy_now_and_then(position, &mut phase, &mut tidies);
         }
-        phase.report(&format!("replace, round {round}"), self.options.count, &[&upserts]);
+        self.tidy_up(BEGIN_MS, &mut phase, &mut tidies);
+        phase.report(&format!("replace, round {round}"), self.options.count, &[&upserts, &tidies]);
         self.report_memory();
     }
 
@@ -162,22 +167,25 @@ impl Run {
     fn cancel(&mut self) {
         let count = self.options.count * self.options.cancel / 100;
         let order = Shuffle::new(self.options.count, u64::MAX);
-        let mut removes = Calls::new("remove");
+        let [mut removes, mut tidies] = ["remove", "tidy"].map(Calls::new);
         let mut phase = self.clocks.start();
         for position in 0..count {
             self.write_id(order.nth(position));
             self.offset += 1;
             assert!(self.set.remove(&self.id, self.offset).is_some(), "a schedule was lost");
             phase.lap(&mut removes);
+            self.tidy_now_and_then(position, &mut phase, &mut tidies);
         }
-        phase.report(&format!("cancel {} %", self.options.cancel), count, &[&removes]);
+        self.tidy_up(BEGIN_MS, &mut phase, &mut tidies);
+        phase.report(&format!("cancel {} %", self.options.cancel), count, &[&removes, &tidies]);
         self.report_memory();
     }
 
     /// Lets time go by and delivers what becomes due.
     fn fire(&mut self) {
         let wanted = self.options.fire.min(self.set.len() as u64);
-        let [mut advances, mut takes, mut removes] = ["advance", "take_due", "remove"].map(Calls::new);
+        let [mut advances, mut takes, mut settles, mut tidies] =
+            ["advance", "take_due", "settle", "tidy"].map(Calls::new);
         let mut now_ms = BEGIN_MS;
         let (mut fired, mut last_due_ms) = (0, i64::MIN);
         let mut batch = Vec::new();
@@ -200,15 +208,32 @@ impl Run {
                     assert!((last_due_ms..=now_ms).contains(&due_ms), "out of order, or early");
                     last_due_ms = due_ms;
                     fired += 1;
-                    self.offset += 1;
                     phase.pause();
-                    self.set.remove(&self.id, self.offset).unwrap();
-                    phase.lap(&mut removes);
+                    assert!(self.set.settle(handle));
+                    phase.lap(&mut settles);
                 }
             }
+            self.tidy_up(now_ms, &mut phase, &mut tidies);
         }
-        phase.report("fire", fired, &[&advances, &takes, &removes]);
+        phase.report("fire", fired, &[&advances, &takes, &settles, &tidies]);
         self.report_memory();
+    }
+
+    /// Housekeeping between the operations, as a shard does it in every round.
+    fn tidy_now_and_then(&mut self, position: u64, phase: &mut Phase, tidies: &mut Calls) {
+        if position.is_multiple_of(1_000) {
+            self.set.tidy(BEGIN_MS, TIDY_STEP);
+            phase.lap(tidies);
+        }
+    }
+
+    /// Housekeeping until there is none left.
+    fn tidy_up(&mut self, now_ms: i64, phase: &mut Phase, tidies: &mut Calls) {
+        let mut is_done = false;
+        while !is_done {
+            is_done = self.set.tidy(now_ms, TIDY_STEP);
+            phase.lap(tidies);
+        }
     }
 
     fn upsert(&mut self, number: u64) {

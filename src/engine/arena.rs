@@ -104,6 +104,32 @@ pub(super) enum Step {
     End,
 }
 
+/// Names to be moved together.
+pub(super) struct Batch {
+    names: [u32; BATCH],
+    len: usize,
+}
+
+/// So many that their look-ups wait for memory together.
+const BATCH: usize = 32;
+
+impl Batch {
+    const EMPTY: Self = Self { names: [0; BATCH], len: 0 };
+
+    pub(super) fn names(&self) -> &[u32] {
+        &self.names[..self.len]
+    }
+
+    fn push(&mut self, name: u32) {
+        self.names[self.len] = name;
+        self.len += 1;
+    }
+
+    fn is_full(&self) -> bool {
+        self.len == BATCH
+    }
+}
+
 /// The segments with blocks of one size.
 #[derive(Debug, Default)]
 struct Class {
@@ -238,33 +264,29 @@ impl Arena {
         }
     }
 
-    /// The next record that stands in the way of giving memory back, if there is one: it should be
-    /// [moved](Self::move_record). Looks at up to `budget` blocks, which it takes off `budget`.
-    pub(super) fn next_to_move(&mut self, budget: &mut usize) -> Option<u32> {
-        let (number, from) = match self.clearing {
-            Some(clearing) => clearing,
-            None => (self.choose_to_clear()?, 0),
-        };
+    /// Some of the records that stand in the way of giving memory back, if there are any: each has to be
+    /// [moved](Self::move_record) before this is asked again. Looks at up to `budget` blocks, which it takes off `budget`.
+    pub(super) fn next_to_move(&mut self, budget: &mut usize) -> Batch {
+        let mut found = Batch::EMPTY;
+        let clearing = self.clearing.or_else(|| Some((self.choose_to_clear()?, 0)));
+        let Some((number, mut unit)) = clearing else { return found };
         let segment = self.segment(number as usize);
         let (units, block_units) = (segment.used_units, segment.block_units);
-        let mut unit = from;
-        while unit < units {
-            if *budget == 0 {
-                self.clearing = Some((number, unit));
-                return None;
-            }
-            *budget -= 1;
-            let name = number << SEGMENT_BITS | unit;
-            unit += block_units;
-            if record::place(&self[name]) != Place::Free {
-                self.clearing = Some((number, unit));
-                return Some(name);
-            }
+        if unit >= units {
+            // Somebody was asked to move the last of it and did not.
+            self.clearing = None;
+            self.classes[class_of(block_units as usize)].with_holes.insert(number);
+            return found;
         }
-        // Whoever was asked to move a record and did not has kept the segment in use: then nothing is gained.
-        self.clearing = None;
-        self.classes[class_of(block_units as usize)].with_holes.insert(number);
-        None
+        while unit < units && *budget > 0 && !found.is_full() {
+            *budget -= 1;
+            if record::place(segment.block(unit as usize)) != Place::Free {
+                found.push(number << SEGMENT_BITS | unit);
+            }
+            unit += block_units;
+        }
+        self.clearing = Some((number, unit));
+        found
     }
 
     /// Whether [`next_to_move`](Self::next_to_move) has something to do. O(number of sizes).
@@ -515,7 +537,7 @@ mod tests {
     fn move_all(arena: &mut Arena, mut moved: impl FnMut(u32, u32)) {
         let mut budget = usize::MAX;
         while arena.is_sparse() {
-            if let Some(name) = arena.next_to_move(&mut budget) {
+            for &name in arena.next_to_move(&mut budget).names() {
                 let new = arena.move_record(name);
                 moved(name, new);
             }
@@ -646,7 +668,7 @@ mod tests {
                     }
                     (7, _) => {
                         let mut budget = len % 50;
-                        while budget > 0 && let Some(name) = arena.next_to_move(&mut budget) {
+                        for &name in arena.next_to_move(&mut budget).names() {
                             let entry = model.remove(&name).unwrap();
                             model.insert(arena.move_record(name), entry);
                         }

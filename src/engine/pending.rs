@@ -141,7 +141,7 @@ pub struct PendingSet {
     payload_bytes: usize,
     content_bytes: usize,
     sweeping: Sweeping,
-    /// The hashes of [`warm`](Self::warm).
+    /// Hashes of what is looked up together.
     hashes: Vec<u32>,
 }
 
@@ -406,12 +406,8 @@ impl PendingSet {
         // What is due comes first in any case, and time has to go on for the rest.
         let is_prepared = wheel.advance(now_ms, &mut left, &mut due) && wheel.prepare(&mut left, &mut due);
         self.sweep(&mut left);
-        while left > 0
-            && self.records.is_sparse()
-            && let Some(name) = self.records.next_to_move(&mut left)
-        {
-            self.relocate(name);
-            left = left.saturating_sub(RELOCATION_STEPS);
+        while left > 0 && self.records.is_sparse() {
+            self.relocate_some(&mut left);
         }
         is_prepared && !self.is_untidy()
     }
@@ -744,10 +740,23 @@ impl PendingSet {
         record::set_place(&mut self.records[name], Place::Unfiled);
     }
 
-    /// Moves the record at `name` to where there is room, so that its segment may go.
-    fn relocate(&mut self, name: u32) {
-        let bytes = &self.records[name];
-        let (place, hash) = (record::place(bytes), self.index.hash(record::id(bytes)));
+    /// Moves a few records to where there is room, so that their segment may go.
+    fn relocate_some(&mut self, budget: &mut usize) {
+        let batch = self.records.next_to_move(budget);
+        self.hashes.clear();
+        for &name in batch.names() {
+            let hash = self.index.hash(record::id(&self.records[name]));
+            self.index.prefetch(hash);
+            self.hashes.push(hash);
+        }
+        for (at, &name) in batch.names().iter().enumerate() {
+            self.relocate(name, self.hashes[at]);
+            *budget = budget.saturating_sub(RELOCATION_STEPS);
+        }
+    }
+
+    fn relocate(&mut self, name: u32, hash: u32) {
+        let place = record::place(&self.records[name]);
         match place {
             Place::Waiting => self.waiting -= 1,
             Place::Line | Place::OutOfLine => self.ready.remove(&mut self.records, name),
@@ -779,8 +788,10 @@ impl PendingSet {
         if !self.sweeping.is_under_way && !self.has_much_stale() {
             return;
         }
-        let is_current = |hint| hinted_due_ms(&self.records, hint).is_some();
-        let is_round = self.wheel.sweep(budget, is_current);
+        let records = &self.records;
+        let read_ahead = |hints: &[Hint]| hints.iter().for_each(|hint| records.prefetch(hint.name()));
+        let is_current = |hint| hinted_due_ms(records, hint).is_some();
+        let is_round = self.wheel.sweep(budget, read_ahead, is_current);
         self.sweeping.is_under_way = !is_round;
         if is_round {
             self.sweeping.left = self.wheel.len() - self.waiting;

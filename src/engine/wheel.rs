@@ -39,7 +39,7 @@ const RING: usize = 2 * WINDOW as usize;
 pub trait Records {
     /// When the record is due, epoch milliseconds; `None` if the hint is stale.
     fn due_ms(&self, hint: Hint) -> Option<i64>;
-    /// Told that the records of these hints will be asked for soon; to be called once or twice for each.
+    /// Told that the records of these hints will be asked for soon.
     fn read_ahead(&self, hints: &[Hint]);
     /// Takes hints whose time has come. Some may be stale; the others' records are due at exactly `due_ms`.
     fn expire(&mut self, hints: &[Hint], due_ms: i64);
@@ -215,10 +215,16 @@ impl Wheel {
         true
     }
 
-    /// Goes round the slots and drops stale hints, looking at about `budget` of them, which it takes off `budget`.
+    /// Goes round the slots and drops those hints that are not `is_current`, looking at about `budget` of them, which it
+    /// takes off `budget`. Before it asks for some, it tells `read_ahead`.
     ///
     /// Returns true when it has been round since it last said so, or the wheel is empty.
-    pub fn sweep(&mut self, budget: &mut usize, is_current: impl Fn(Hint) -> bool) -> bool {
+    pub fn sweep(
+        &mut self,
+        budget: &mut usize,
+        read_ahead: impl Fn(&[Hint]),
+        is_current: impl Fn(Hint) -> bool,
+    ) -> bool {
         while *budget > 0 {
             if self.sweep.chunks_left == 0 {
                 self.sweep.list += 1;
@@ -233,7 +239,7 @@ impl Wheel {
                 continue;
             }
             self.sweep.chunks_left -= 1;
-            *budget = budget.saturating_sub(self.sweep_chunk(self.sweep.list, &is_current));
+            *budget = budget.saturating_sub(self.sweep_chunk(self.sweep.list, &read_ahead, &is_current));
         }
         false
     }
@@ -348,7 +354,7 @@ impl Wheel {
             records.expire(hints, slot.start as i64);
             return hints.len();
         }
-        if slot.level <= READ_AHEAD_LEVEL {
+        if slot.level <= READ_AHEAD_LEVEL || !is_in_hint(slot) {
             records.read_ahead(hints);
         }
         for &hint in &*hints {
@@ -363,9 +369,15 @@ impl Wheel {
     }
 
     /// Puts what is not stale of the list's first chunk at its end. Returns how many hints the chunk had.
-    fn sweep_chunk(&mut self, list: usize, is_current: impl Fn(Hint) -> bool) -> usize {
+    fn sweep_chunk(
+        &mut self,
+        list: usize,
+        read_ahead: impl Fn(&[Hint]),
+        is_current: impl Fn(Hint) -> bool,
+    ) -> usize {
         let mut taken = [Hint::NONE; CHUNK_HINTS];
         let hints = self.lists[list].pop_chunk(&mut self.chunks, &mut taken);
+        read_ahead(hints);
         // Without a branch on what is likely to be found: it would be guessed wrong all the time.
         let mut kept = 0;
         for at in 0..hints.len() {
@@ -405,12 +417,16 @@ fn level_for(elapsed: u64, due: u64) -> usize {
     level - usize::from(level > 0 && windows_below <= 1)
 }
 
+/// Whether a hint says when, within the slot, its record is due.
+fn is_in_hint(slot: Slot) -> bool {
+    shift(slot.level) <= Hint::DUE_BITS
+}
+
 /// When the record of a hint in `slot` is due; `None` if the slot is too wide for the hint alone to say it and the
 /// hint is stale.
 fn due_in(slot: Slot, hint: Hint, records: &impl Records) -> Option<u64> {
-    let bits = shift(slot.level);
-    if bits <= Hint::DUE_BITS {
-        return Some(slot.start | u64::from(hint.lower_due()) & ((1 << bits) - 1));
+    if is_in_hint(slot) {
+        return Some(slot.start | u64::from(hint.lower_due()) & ((1 << shift(slot.level)) - 1));
     }
     let due = on_wheel(records.due_ms(hint)?);
     (slot.start..=slot.last()).contains(&due).then_some(due)
@@ -619,7 +635,7 @@ mod tests {
             records.due_ms[name] = None;
         }
         let mut calls = 0;
-        while !wheel.sweep(&mut 100, |hint| records.due_ms(hint).is_some()) {
+        while !wheel.sweep(&mut 100, |_| (), |hint| records.due_ms(hint).is_some()) {
             records.check(&wheel);
             calls += 1;
         }
@@ -627,7 +643,7 @@ mod tests {
         assert_eq!(wheel.len(), 1_000);
         let expected: Vec<u32> = (0..5_000).filter(|name| name % 5 == 0).collect();
         assert_eq!(advance(&mut wheel, &mut records, i64::MAX), expected);
-        assert!(wheel.sweep(&mut 10_000, |_| true), "an empty wheel is swept at once");
+        assert!(wheel.sweep(&mut 10_000, |_| (), |_| true), "an empty wheel is swept at once");
     }
 
     fn due_time() -> impl Strategy<Value = i64> {
@@ -684,7 +700,7 @@ mod tests {
                 if !waiting.is_empty() {
                     let victim = waiting.swap_remove(victim.index(waiting.len()));
                     records.due_ms[victim as usize] = None;
-                    wheel.sweep(&mut budget.clone(), |hint| records.due_ms(hint).is_some());
+                    wheel.sweep(&mut budget.clone(), |_| (), |hint| records.due_ms(hint).is_some());
                     records.check(&wheel);
                 }
             }

@@ -13,8 +13,6 @@ pub struct Kms {
     set: PendingSet,
     /// The offset of the next record.
     offset: i64,
-    /// The ID of what is being settled.
-    id: Vec<u8>,
 }
 
 impl Kms {
@@ -40,7 +38,7 @@ impl Pending for Kms {
         // Bulk mode is left at once: the peers have none.
         while !set.finish_bulk(STEP) {}
         while !set.advance(now_ms, STEP) {}
-        Self { set, offset: 0, id: Vec::new() }
+        Self { set, offset: 0 }
     }
 
     fn insert(&mut self, item: &Item<'_>) {
@@ -72,12 +70,12 @@ impl Pending for Kms {
         }
     }
 
-    /// By the tombstone, as it comes from the log.
     fn settle(&mut self, due: Handle) {
-        self.id.clear();
-        self.id.extend_from_slice(self.set.view(due).expect("nothing came between").id);
-        self.offset += 1;
-        self.set.remove(&self.id, self.offset);
+        assert!(self.set.settle(due), "nothing came between");
+    }
+
+    fn tidy(&mut self, now_ms: i64) {
+        while !self.set.tidy(now_ms, STEP) {}
     }
 
     fn len(&self) -> usize {
