@@ -14,8 +14,11 @@ use crate::shuffle::{Shuffle, mix};
 /// How far ahead schedules are due: thirty days.
 pub const SPREAD_MS: i64 = 30 * 86_400_000;
 
-/// When it all begins: 2026-01-01, epoch milliseconds.
-pub const BEGIN_MS: i64 = 1_767_225_600_000;
+/// When it all begins, epoch milliseconds: some day of 2026 on which every wheel begins a slot of every level, since they
+/// count from there or in powers of two from 1970. Or the turn of a slot of days, with a good part of all schedules in
+/// it, would come in one sample of some; at ten million, none comes within what is delivered. How long such a turn takes
+/// is what `examples/capacity.rs` tells.
+pub const BEGIN_MS: i64 = 26 << 36;
 
 /// Schedules of a delivery, as the product's default has it.
 const BATCH: usize = 500;
