@@ -12,6 +12,10 @@ check:
 test *args:
     ./test {{ args }}
 
+# Fuzz a target or `all` for some seconds, or run a target on a failing input.
+fuzz TARGET *args:
+    scripts/fuzz {{ TARGET }} {{ args }}
+
 bench *args:
     cargo bench {{ args }}
 

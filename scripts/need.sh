@@ -51,3 +51,11 @@ need_cargo() {
         sh -s -- -y --no-modify-path --profile minimal --default-toolchain none >&2 ||
         { echo "error: rustup could not be installed; see https://rustup.rs" >&2; exit 1; }
 }
+
+# Puts cargo-fuzz where cargo finds it, which is in cargo's own home.
+need_cargo_fuzz() {
+    cargo fuzz --version >/dev/null 2>&1 && return
+    echo "installing cargo-fuzz (missing)" >&2
+    cargo install --locked cargo-fuzz >&2 ||
+        { echo "error: cargo-fuzz could not be installed; see https://github.com/rust-fuzz/cargo-fuzz" >&2; exit 1; }
+}

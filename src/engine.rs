@@ -7,22 +7,28 @@
 //!
 //! | part | what it knows |
 //! |---|---|
-//! | `slab` | nodes: one fixed 32-byte entry a schedule, named by a `u32` |
-//! | `payload` | one packed allocation a schedule: everything about it that is only read |
+//! | `record` | everything about one schedule, packed into one run of bytes |
+//! | `arena` | where the records are: blocks of memory by size, each named by a `u32` |
+//! | `memory` | memory straight from the system |
+//! | `prefetch` | asking for memory before it is needed |
 //! | `topics` | the names of destinations, each kept once |
-//! | `index` | from the hash of an ID to its node |
-//! | `list` | doubly linked lists through the nodes |
-//! | `wheel` | which node is due next |
-//! | `ready` | the nodes that are due, oldest first |
+//! | `index` | from the hash of an ID to its record |
+//! | `hints` | eight bytes that say where to look when a time comes, in lists of chunks |
+//! | `wheel` | which record is due next |
+//! | `ready` | the records that are due, oldest first |
 
+mod arena;
+mod hints;
 mod index;
-mod list;
-mod payload;
+mod memory;
 mod pending;
+mod prefetch;
 mod ready;
+mod record;
 pub mod shard;
-mod slab;
 mod topics;
 mod wheel;
 
+pub use hints::Hint;
 pub use pending::{BatchLimits, EntryState, Handle, ListCursor, PendingSet, Upserted, View};
+pub use wheel::{Filed, Records, Wheel};

@@ -61,6 +61,8 @@ pub trait Log {
 pub enum LogItem<'a> {
     /// A committed record.
     Record(LogRecord<'a>),
+    /// The keys of the records that come next, for whoever can make use of knowing them a little ahead.
+    Ahead(&'a [&'a [u8]]),
     /// Everything readable before this offset has been handed over.
     End(i64),
 }

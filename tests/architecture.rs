@@ -25,7 +25,11 @@ use Crates::{AllBut, Pure};
 
 const ROOMS: &[Room] = &[
     Room { name: "schedule", rooms: &[], crates: Pure(&[]) },
-    Room { name: "engine", rooms: &["schedule"], crates: Pure(&["slab", "hashbrown", "foldhash"]) },
+    Room {
+        name: "engine",
+        rooms: &["schedule"],
+        crates: Pure(&["slab", "hashbrown", "foldhash", "memmap2"]),
+    },
     Room {
         name: "codec",
         rooms: &["schedule"],

@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::index::Index;
-use super::payload::{Parts, Payload};
+use super::arena::{Arena, Step};
+use super::hints::Hint;
+use super::index::{Index, Turn};
 use super::ready::Ready;
-use super::slab::{Node, Nodes, Place, Step};
+use super::record::{self, Parts, Place};
 use super::topics::{TopicId, Topics};
-use super::wheel::{Filed, Wheel};
+use super::wheel::{Filed, Records, Wheel};
 use crate::schedule::{DueTime, Format, Headers, Schedule};
 
 /// Names one version of a schedule: an ID as one record set it.
@@ -16,7 +17,10 @@ use crate::schedule::{DueTime, Format, Headers, Schedule};
 /// partition have the same offset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Handle {
-    node: u32,
+    /// The record's name, which it loses when it is moved…
+    name: u32,
+    /// …and then its ID's hash finds it.
+    hash: u32,
     offset: i64,
 }
 
@@ -81,7 +85,7 @@ pub struct View<'a> {
 
 /// Where a walk over the set goes on; the default is its beginning.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ListCursor(u32);
+pub struct ListCursor(Turn);
 
 /// Every pending schedule of a shard, keyed by ID, and which of them are due.
 ///
@@ -122,19 +126,64 @@ pub struct ListCursor(u32);
 /// assert!(pending.is_empty());
 /// ```
 pub struct PendingSet {
-    nodes: Nodes,
+    records: Arena,
     index: Index,
     topics: Topics,
     wheel: Wheel,
+    /// Schedules in the wheel: each has one hint there that is not stale.
+    waiting: usize,
     ready: Ready,
-    /// Set aside until a time, by that time.
-    aside: BTreeSet<(i64, u32)>,
+    aside: Aside,
     held: usize,
     in_flight: usize,
     bulk: Bulk,
     latest_start_ms: i64,
     payload_bytes: usize,
     content_bytes: usize,
+    sweeping: Sweeping,
+    /// The hashes of [`warm`](Self::warm).
+    hashes: Vec<u32>,
+}
+
+/// Schedules that are set aside until a time.
+#[derive(Debug, Default)]
+struct Aside {
+    by_time: BTreeSet<(i64, u32)>,
+    retry_at_ms: BTreeMap<u32, i64>,
+}
+
+impl Aside {
+    fn insert(&mut self, name: u32, retry_at_ms: i64) {
+        self.by_time.insert((retry_at_ms, name));
+        self.retry_at_ms.insert(name, retry_at_ms);
+    }
+
+    /// Lets go of a schedule that is here; returns its retry time.
+    fn remove(&mut self, name: u32) -> i64 {
+        let retry_at_ms = self.retry_at_ms.remove(&name).expect("what is set aside has a retry time");
+        self.by_time.remove(&(retry_at_ms, name));
+        retry_at_ms
+    }
+
+    fn first(&self) -> Option<(i64, u32)> {
+        self.by_time.first().copied()
+    }
+
+    fn len(&self) -> usize {
+        self.by_time.len()
+    }
+
+    fn allocated_bytes(&self) -> usize {
+        self.len() * 2 * size_of::<(i64, u32)>()
+    }
+}
+
+/// Whether the wheel is being rid of stale hints.
+#[derive(Clone, Copy, Debug, Default)]
+struct Sweeping {
+    is_under_way: bool,
+    /// Stale hints that the last round could not tell: their stamp has come round to the record's.
+    left: usize,
 }
 
 /// How far the bulk load is.
@@ -166,18 +215,21 @@ impl PendingSet {
     #[must_use]
     pub fn with_expected(hash_seed: u64, expected: usize) -> Self {
         Self {
-            nodes: Nodes::default(),
+            records: Arena::new(),
             index: Index::new(hash_seed, expected),
             topics: Topics::new(hash_seed),
             wheel: Wheel::new(0),
+            waiting: 0,
             ready: Ready::new(),
-            aside: BTreeSet::new(),
+            aside: Aside::default(),
             held: 0,
             in_flight: 0,
             bulk: Bulk::Loading,
             latest_start_ms: i64::MAX,
             payload_bytes: 0,
             content_bytes: 0,
+            sweeping: Sweeping::default(),
+            hashes: Vec::new(),
         }
     }
 
@@ -192,13 +244,13 @@ impl PendingSet {
         schedule: &Schedule<'_>,
         record_headers: Headers<'_>,
     ) -> Upserted {
-        let due_ms = schedule.due.epoch_ms();
         let hash = self.index.hash(id);
         let held = self.find(hash, id);
-        if held.is_some_and(|node| offset <= self.nodes[node].payload.offset()) {
+        if held.is_some_and(|name| offset <= record::offset(&self.records[name])) {
             return Upserted::Stale;
         }
-        let payload = Payload::pack(&Parts {
+        let parts = Parts {
+            due_ms: schedule.due.epoch_ms(),
             offset,
             format,
             id,
@@ -207,58 +259,71 @@ impl PendingSet {
             value: schedule.value,
             headers: schedule.headers,
             record_headers,
-        });
-        self.count_in(&payload);
-        let (node, upserted) = if let Some(node) = held {
-            let previous = self.nodes[node].state();
-            self.detach(node);
-            let old = std::mem::replace(&mut self.nodes[node].payload, payload);
-            self.count_out(&old);
-            self.nodes[node].due_ms = due_ms;
-            (node, Upserted::Replaced { previous })
-        } else {
-            let node = self.nodes.insert(Node::new(payload, due_ms, hash));
-            self.index.insert(hash, node, |other| self.nodes[other].hash);
-            (node, Upserted::Inserted)
         };
-        match self.bulk {
-            Bulk::Loading | Bulk::Measuring { .. } => {}
-            Bulk::Filing { .. } | Bulk::Done => self.file(node),
+        let packed_bytes = parts.packed_bytes();
+        self.payload_bytes += packed_bytes;
+        self.content_bytes += parts.content_bytes() + schedule.topic.len();
+        match held {
+            None => {
+                let name = self.records.allocate(packed_bytes);
+                parts.pack(&mut self.records[name]);
+                self.index.insert(hash, name);
+                self.file_unless_loading(name);
+                Upserted::Inserted
+            }
+            Some(name) => Upserted::Replaced { previous: self.replace(name, hash, &parts, packed_bytes) },
         }
-        upserted
     }
 
     /// Applies a record that removes `id`, such as a tombstone at the offset `before_offset`: removes the schedule if
     /// its own record came before, and returns the state it was in.
     pub fn remove(&mut self, id: &[u8], before_offset: i64) -> Option<EntryState> {
         let hash = self.index.hash(id);
-        let node = self.find(hash, id)?;
-        if self.nodes[node].payload.offset() >= before_offset {
+        let name = self.find(hash, id)?;
+        if record::offset(&self.records[name]) >= before_offset {
             return None;
         }
-        let previous = self.nodes[node].state();
-        self.detach(node);
-        self.index.remove(hash, node);
-        let removed = self.nodes.remove(node);
-        self.count_out(&removed.payload);
-        if self.bulk == Bulk::Done {
-            // Not before: the tables that the load expects to fill would go.
-            self.index.contract(|other| self.nodes[other].hash);
+        Some(self.take_out(name, hash))
+    }
+
+    /// Removes the version that `handle` names, which was delivered; false if the set holds it no more.
+    pub fn settle(&mut self, handle: Handle) -> bool {
+        let Some(name) = self.current(handle) else { return false };
+        self.take_out(name, handle.hash);
+        true
+    }
+
+    /// Reads ahead what applying records with these IDs would wait for, all of them at once: where a look-up has to
+    /// wait for memory several times, one after the other, a few dozen look-ups wait together hardly longer. Changes
+    /// nothing else.
+    pub fn warm<'i>(&mut self, ids: impl IntoIterator<Item = &'i [u8]>) {
+        let Self { records, index, hashes, .. } = self;
+        hashes.clear();
+        hashes.extend(ids.into_iter().map(|id| index.hash(id)));
+        // One pass for each step of a look-up: what a step reads was asked for in the pass before.
+        for &hash in &*hashes {
+            index.prefetch(hash);
         }
-        Some(previous)
+        for &hash in &*hashes {
+            index.find(hash, |name| {
+                records.prefetch(name);
+                true
+            });
+        }
     }
 
     /// The version of `id` that the set holds.
     #[must_use]
     pub fn get(&self, id: &[u8]) -> Option<(Handle, View<'_>)> {
-        let node = self.find(self.index.hash(id), id)?;
-        Some((self.handle_of(node), self.view_of(&self.nodes[node])))
+        let hash = self.index.hash(id);
+        let name = self.find(hash, id)?;
+        Some((self.handle_of(name, hash), self.view_of(name)))
     }
 
     /// The version that `handle` names, or `None` if the set holds it no more.
     #[must_use]
     pub fn view(&self, handle: Handle) -> Option<View<'_>> {
-        self.current(handle).map(|node| self.view_of(&self.nodes[node]))
+        self.current(handle).map(|name| self.view_of(name))
     }
 
     /// Whether the set still holds the version that `handle` names.
@@ -298,11 +363,12 @@ impl PendingSet {
         if self.bulk != Bulk::Done {
             return None;
         }
-        let retry_at_ms = self.aside.first().map(|&(retry_at_ms, _)| retry_at_ms);
-        [self.oldest_due(), self.wheel.next_wake_ms(), retry_at_ms].into_iter().flatten().min()
+        let retry_at_ms = self.aside.first().map(|(retry_at_ms, _)| retry_at_ms);
+        let wheel_ms = self.wheel.next_wake_ms().filter(|_| self.waiting > 0);
+        [self.oldest_due(), wheel_ms, retry_at_ms].into_iter().flatten().min()
     }
 
-    /// Makes ready what is due, or to be tried again, by `now_ms`; moves up to `budget` schedules.
+    /// Makes ready what is due, or to be tried again, by `now_ms`; moves up to about `budget` schedules.
     ///
     /// Returns true when nothing that is due by `now_ms` is left behind, false when the budget ended first: then call
     /// again, now or later. A time before one that was given earlier takes nothing back. In bulk mode nothing is ever
@@ -312,18 +378,52 @@ impl PendingSet {
             return true;
         }
         let mut left = budget;
-        while let Some(&(retry_at_ms, node)) = self.aside.first()
+        while let Some((retry_at_ms, name)) = self.aside.first()
             && retry_at_ms <= now_ms
         {
             if left == 0 {
                 return false;
             }
             left -= 1;
-            self.aside.pop_first();
-            self.file(node);
+            self.detach(name);
+            self.file(name);
         }
-        let Self { nodes, wheel, ready, .. } = self;
-        wheel.advance(nodes, now_ms, &mut left, |nodes, node| ready.push(nodes, node))
+        let (wheel, mut due) = self.wheel_and_due();
+        wheel.advance(now_ms, &mut left, &mut due)
+    }
+
+    /// Does up to about `budget` steps of what can be done ahead or put off, so that nothing has to be done all at once:
+    /// files what is due next more finely, drops the traces of cancelled and replaced schedules, and moves schedules
+    /// together so that memory can go back to the system.
+    ///
+    /// Returns true when nothing is left to do for now.
+    pub fn tidy(&mut self, now_ms: i64, budget: usize) -> bool {
+        if self.bulk != Bulk::Done {
+            return true;
+        }
+        let mut left = budget;
+        let (wheel, mut due) = self.wheel_and_due();
+        // What is due comes first in any case, and time has to go on for the rest.
+        let is_prepared = wheel.advance(now_ms, &mut left, &mut due) && wheel.prepare(&mut left, &mut due);
+        self.sweep(&mut left);
+        while left > 0
+            && self.records.is_sparse()
+            && let Some(name) = self.records.next_to_move(&mut left)
+        {
+            self.relocate(name);
+            left = left.saturating_sub(RELOCATION_STEPS);
+        }
+        is_prepared && !self.is_untidy()
+    }
+
+    /// The earliest time at which [`tidy`](Self::tidy) has something to do, in the past if it has already.
+    #[must_use]
+    pub fn next_tidy(&self) -> Option<i64> {
+        match self.bulk {
+            Bulk::Done if self.is_untidy() => Some(i64::MIN),
+            Bulk::Done => self.wheel.next_prepare_ms(),
+            _ => None,
+        }
     }
 
     /// Hands out ready schedules in due order, appending them to `out`; they are in flight from then on.
@@ -336,51 +436,51 @@ impl PendingSet {
             return;
         }
         let (mut count, mut bytes) = (0, 0);
-        while let Some(node) = self.ready.front(&self.nodes)
-            && self.nodes[node].due_ms <= now_ms
+        while let Some(name) = self.ready.front(&self.records)
+            && record::due_ms(&self.records[name]) <= now_ms
         {
+            let parts = record::parts(&self.records[name]);
+            let hash = self.index.hash(parts.id);
             count += 1;
-            bytes += self.nodes[node].payload.len();
+            bytes += parts.packed_bytes();
             if count > 1 && (count > limits.max_count || bytes > limits.max_bytes) {
                 break;
             }
-            self.ready.remove(&mut self.nodes, node);
-            self.nodes[node].place = Place::InFlight;
+            self.ready.remove(&mut self.records, name);
+            record::set_place(&mut self.records[name], Place::InFlight);
             self.in_flight += 1;
-            out.push(self.handle_of(node));
+            out.push(self.handle_of(name, hash));
         }
     }
 
     /// Takes back a schedule whose batch was aborted: it is ready again, in due order. Nothing happens if `handle` is
     /// stale or not in flight.
-    ///
-    /// Cheapest for a batch in the reverse of the order it was handed out in.
     pub fn settle_back(&mut self, handle: Handle) {
-        if let Some(node) = self.current(handle)
-            && self.nodes[node].place == Place::InFlight
+        if let Some(name) = self.current(handle)
+            && record::place(&self.records[name]) == Place::InFlight
         {
-            self.detach(node);
-            self.ready.push_back_in_front(&mut self.nodes, node);
+            self.detach(name);
+            self.ready.push(&mut self.records, name);
         }
     }
 
     /// Sets a schedule aside until `retry_at_ms`; then it is as it was before it was handed out. Nothing happens if
     /// `handle` is stale or [held](Self::hold).
     pub fn set_aside(&mut self, handle: Handle, retry_at_ms: i64) {
-        if let Some(node) = self.current(handle)
-            && self.nodes[node].place != Place::Held
+        if let Some(name) = self.current(handle)
+            && record::place(&self.records[name]) != Place::Held
         {
-            self.detach(node);
-            self.nodes[node].put_aside(retry_at_ms);
-            self.aside.insert((retry_at_ms, node));
+            self.detach(name);
+            record::set_place(&mut self.records[name], Place::Aside);
+            self.aside.insert(name, retry_at_ms);
         }
     }
 
     /// Sets a schedule aside until a newer record for its ID arrives. Nothing happens if `handle` is stale.
     pub fn hold(&mut self, handle: Handle) {
-        if let Some(node) = self.current(handle) {
-            self.detach(node);
-            self.nodes[node].place = Place::Held;
+        if let Some(name) = self.current(handle) {
+            self.detach(name);
+            record::set_place(&mut self.records[name], Place::Held);
             self.held += 1;
         }
     }
@@ -388,7 +488,7 @@ impl PendingSet {
     /// Schedules in the set, in any state.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.nodes.len()
+        self.records.len()
     }
 
     /// Whether the set holds no schedule.
@@ -418,10 +518,10 @@ impl PendingSet {
     /// The due time, epoch milliseconds, of what has been ready for longest; `None` when nothing is ready.
     #[must_use]
     pub fn oldest_due(&self) -> Option<i64> {
-        self.ready.front(&self.nodes).map(|node| self.nodes[node].due_ms)
+        self.ready.front(&self.records).map(|name| record::due_ms(&self.records[name]))
     }
 
-    /// Bytes of the packed payloads, without what the allocator adds.
+    /// Bytes of the packed records: the content, and some 25 bytes a schedule.
     #[must_use]
     pub fn payload_bytes(&self) -> usize {
         self.payload_bytes
@@ -433,15 +533,16 @@ impl PendingSet {
         self.content_bytes
     }
 
-    /// Bytes of everything but the payloads: nodes, index, wheel, names of topics. O(number of tables of the index).
+    /// Bytes of everything but the packed records: what their blocks are larger, free blocks, index, wheel, names of
+    /// topics. O(number of tables of the index).
     #[must_use]
     pub fn structure_bytes(&self) -> usize {
-        size_of::<Self>()
-            + self.nodes.allocated_bytes()
+        size_of::<Self>() + self.records.allocated_bytes() - self.payload_bytes
             + self.index.allocated_bytes()
+            + self.wheel.allocated_bytes()
             + self.topics.allocated_bytes()
             + self.ready.allocated_bytes()
-            + self.aside.len() * size_of::<(i64, u32)>()
+            + self.aside.allocated_bytes()
     }
 
     /// For each of `horizons_ms`, about how many schedules are due within that time from `now_ms` on, overdue ones
@@ -449,76 +550,88 @@ impl PendingSet {
     ///
     /// Whole slots of the wheel are counted by their start: a count is never too low, and too high by the rest of the
     /// slot its horizon falls into, some seconds for a horizon of minutes and some days for one of months. So is a slot
-    /// that [`advance`](Self::advance) has left half done, and what is ready after the clock was set back. Zero in
-    /// bulk mode.
+    /// that [`advance`](Self::advance) has left half done, and what is ready after the clock was set back; and by up to
+    /// about a quarter where schedules were cancelled or replaced that [`tidy`](Self::tidy) has not forgotten yet. Zero
+    /// in bulk mode.
     pub fn due_within(&self, now_ms: i64, horizons_ms: &[i64], out: &mut [u64]) {
         for (&horizon_ms, count) in horizons_ms.iter().zip(out) {
-            let waiting = self.wheel.count_until(now_ms.saturating_add(horizon_ms));
+            let waiting = self.wheel.count_until(now_ms.saturating_add(horizon_ms)).min(self.waiting);
             *count = if self.bulk == Bulk::Done { (self.ready.len() + waiting) as u64 } else { 0 };
         }
     }
 
-    /// Gives up to `budget` schedules, in no order, to `f`, and returns where to go on, `None` at the end. Places that
-    /// are empty count towards the budget.
+    /// Gives up to `budget` schedules, in no order that means anything, to `f`, and returns where to go on, `None` at
+    /// the end. A call looks at some ten thousand schedules at most, whatever the budget.
     ///
     /// What stays in the set during the walk is given exactly once, though not always in the same version.
     pub fn list(&self, cursor: ListCursor, budget: usize, f: &mut dyn FnMut(View<'_>)) -> Option<ListCursor> {
-        let (mut cursor, mut left) = (cursor.0, budget);
-        loop {
-            match self.nodes.next_from(cursor, &mut left) {
-                Step::Node(node) => {
-                    f(self.view_of(&self.nodes[node]));
-                    cursor = node + 1;
-                }
-                Step::Paused(at) => return Some(ListCursor(at)),
-                Step::End => return None,
-            }
+        if budget == 0 {
+            return Some(cursor);
         }
+        let mut found = Vec::new();
+        let rest = self.index.walk(cursor.0, &mut |turn, name| found.push((turn, name)));
+        let mut next = rest;
+        if found.len() > budget {
+            let (_, &mut (last, _), _) = found.select_nth_unstable(budget - 1);
+            // The next few may have the same hash as the last, and then the same turn.
+            found.retain(|&(turn, _)| turn <= last);
+            next = last.next();
+        }
+        found.sort_unstable();
+        for (_, name) in found {
+            f(self.view_of(name));
+        }
+        next.map(ListCursor)
     }
 
     /// Panics where the parts contradict themselves or each other. Looks at everything: for tests.
     pub fn check_invariants(&self) {
-        self.nodes.check_invariants();
-        self.wheel.check_invariants(&self.nodes);
-        self.ready.check_invariants(&self.nodes);
-        self.index.check_invariants(|node| self.nodes[node].hash);
-        let mut found = Census::default();
-        let (mut cursor, mut left) = (0, usize::MAX);
-        while let Step::Node(node) = self.nodes.next_from(cursor, &mut left) {
-            self.check_node(node, &mut found);
-            cursor = node + 1;
+        self.records.check_invariants();
+        self.ready.check_invariants(&self.records);
+        let hints = self.wheel.check_invariants(|hint| hinted_due_ms(&self.records, hint));
+        let hinted: BTreeSet<u32> = hints.into_iter().map(Hint::name).collect();
+        self.index.check_invariants(|name| self.index.hash(record::id(&self.records[name])));
+        let (mut found, mut from) = (Census::default(), 0);
+        while let Step::Record(name) = self.records.next_from(from, &mut usize::MAX.clone()) {
+            self.check_record(name, &hinted, &mut found);
+            from = name + 1;
         }
-        assert_eq!(found.nodes, self.nodes.len(), "nodes");
-        assert_eq!(found.nodes, self.index.len(), "nodes in the index");
-        assert_eq!(found.waiting, self.wheel.len(), "nodes in the wheel");
-        assert_eq!(found.ready, self.ready.len(), "ready nodes");
-        assert_eq!(found.in_flight, self.in_flight, "nodes in flight");
-        assert_eq!(found.aside, self.aside.len(), "nodes set aside");
-        assert_eq!(found.held, self.held, "nodes held");
+        assert_eq!(found.records, self.records.len(), "records");
+        assert_eq!(found.records, self.index.len(), "records in the index");
+        assert_eq!(found.waiting, self.waiting, "schedules in the wheel");
+        assert_eq!(found.ready, self.ready.len(), "ready schedules");
+        assert_eq!(found.in_flight, self.in_flight, "schedules in flight");
+        assert_eq!(found.aside, self.aside.len(), "schedules set aside");
+        assert_eq!(found.aside, self.aside.retry_at_ms.len(), "retry times");
+        assert_eq!(found.held, self.held, "schedules held");
         assert_eq!(found.payload_bytes, self.payload_bytes, "bytes of payloads");
         assert_eq!(found.content_bytes, self.content_bytes, "bytes of content");
         self.topics.check_invariants(&found.topics);
     }
 
-    fn check_node(&self, name: u32, found: &mut Census) {
-        let node = &self.nodes[name];
-        let parts = node.payload.parts();
-        assert_eq!(node.hash, self.index.hash(parts.id), "the hash of node {name}");
-        assert_eq!(self.find(node.hash, parts.id), Some(name), "node {name} is not found by its ID");
-        found.nodes += 1;
-        found.payload_bytes += node.payload.len();
+    fn check_record(&self, name: u32, hinted: &BTreeSet<u32>, found: &mut Census) {
+        let bytes = &self.records[name];
+        let parts = record::parts(bytes);
+        assert_eq!(self.find(self.index.hash(parts.id), parts.id), Some(name), "record {name} is not found");
+        found.records += 1;
+        found.payload_bytes += parts.packed_bytes();
         found.content_bytes += parts.content_bytes() + self.topics.name(parts.topic).len();
         *found.topics.entry(parts.topic).or_default() += 1;
-        match node.place {
-            Place::Unfiled => assert_ne!(self.bulk, Bulk::Done, "node {name} is in no place"),
-            Place::Slot(_) => found.waiting += 1,
+        match record::place(bytes) {
+            Place::Free => unreachable!("a walk gives records only"),
+            Place::Unfiled => assert_ne!(self.bulk, Bulk::Done, "record {name} is in no place"),
+            Place::Waiting => {
+                assert!(hinted.contains(&name), "no hint leads to record {name}");
+                found.waiting += 1;
+            }
             Place::Line | Place::OutOfLine => {
-                assert!(node.due_ms <= self.wheel.now_ms(), "node {name} is ready too early");
+                assert!(parts.due_ms <= self.wheel.now_ms(), "record {name} is ready too early");
                 found.ready += 1;
             }
             Place::InFlight => found.in_flight += 1,
             Place::Aside => {
-                assert!(self.aside.contains(&(node.retry_at_ms(), name)), "node {name} has no retry time");
+                let retry_at_ms = self.aside.retry_at_ms[&name];
+                assert!(self.aside.by_time.contains(&(retry_at_ms, name)), "record {name} is lost aside");
                 found.aside += 1;
             }
             Place::Held => found.held += 1,
@@ -526,27 +639,31 @@ impl PendingSet {
     }
 
     fn find(&self, hash: u32, id: &[u8]) -> Option<u32> {
-        self.index.find(hash, |node| self.nodes[node].hash == hash && self.nodes[node].payload.id() == id)
+        self.index.find(hash, |name| record::id(&self.records[name]) == id)
     }
 
     fn current(&self, handle: Handle) -> Option<u32> {
-        let node = self.nodes.get(handle.node)?;
-        (node.payload.offset() == handle.offset).then_some(handle.node)
+        let is_it = |bytes: &[u8]| record::offset(bytes) == handle.offset;
+        if self.records.get(handle.name).is_some_and(is_it) {
+            return Some(handle.name);
+        }
+        self.index.find(handle.hash, |name| is_it(&self.records[name]))
     }
 
-    fn handle_of(&self, node: u32) -> Handle {
-        Handle { node, offset: self.nodes[node].payload.offset() }
+    fn handle_of(&self, name: u32, hash: u32) -> Handle {
+        Handle { name, hash, offset: record::offset(&self.records[name]) }
     }
 
-    fn view_of<'a>(&'a self, node: &'a Node) -> View<'a> {
-        let parts = node.payload.parts();
+    fn view_of(&self, name: u32) -> View<'_> {
+        let bytes = &self.records[name];
+        let parts = record::parts(bytes);
         View {
             id: parts.id,
             offset: parts.offset,
             format: parts.format,
-            state: node.state(),
+            state: state(bytes),
             schedule: Schedule {
-                due: DueTime::from_epoch_ms(node.due_ms),
+                due: DueTime::from_epoch_ms(parts.due_ms),
                 topic: self.topics.name(parts.topic),
                 key: parts.key,
                 value: parts.value,
@@ -556,55 +673,145 @@ impl PendingSet {
         }
     }
 
-    /// Puts `node`, which is nowhere, where its due time belongs.
-    fn file(&mut self, node: u32) {
-        if self.wheel.file(&mut self.nodes, node) == Filed::Expired {
-            self.ready.push(&mut self.nodes, node);
+    /// The wheel, and what it needs of the rest.
+    fn wheel_and_due(&mut self) -> (&mut Wheel, Due<'_>) {
+        let Self { records, wheel, waiting, ready, .. } = self;
+        (wheel, Due { records, waiting, ready })
+    }
+
+    /// Puts the new version in the place of the one at `name`; returns the state that was in.
+    fn replace(&mut self, name: u32, hash: u32, parts: &Parts<'_>, packed_bytes: usize) -> EntryState {
+        let bytes = &self.records[name];
+        let previous = state(bytes);
+        let fits = self.records.fits(name, packed_bytes);
+        let is_as_due = record::place(bytes) == Place::Waiting && record::due_ms(bytes) == parts.due_ms;
+        self.count_out(name);
+        if fits && is_as_due {
+            parts.pack(&mut self.records[name]);
+            return previous; // the hint leads here as before
+        }
+        self.detach(name);
+        let name = if fits {
+            name
+        } else {
+            self.records.free(name);
+            let new = self.records.allocate(packed_bytes);
+            self.index.rename(hash, name, new);
+            new
+        };
+        parts.pack(&mut self.records[name]);
+        self.file_unless_loading(name);
+        previous
+    }
+
+    /// Removes the record at `name`; returns the state it was in.
+    fn take_out(&mut self, name: u32, hash: u32) -> EntryState {
+        let previous = state(&self.records[name]);
+        self.count_out(name);
+        self.detach(name);
+        self.index.remove(hash, name);
+        self.records.free(name);
+        if self.bulk == Bulk::Done {
+            // Not before: the tables that the load expects to fill would go.
+            self.index.contract();
+        }
+        previous
+    }
+
+    fn file_unless_loading(&mut self, name: u32) {
+        match self.bulk {
+            Bulk::Loading | Bulk::Measuring { .. } => {}
+            Bulk::Filing { .. } | Bulk::Done => self.file(name),
         }
     }
 
-    /// Takes `node` out of the place it is in.
-    fn detach(&mut self, node: u32) {
-        match self.nodes[node].place {
-            Place::Unfiled => {}
-            Place::Slot(_) => self.wheel.remove(&mut self.nodes, node),
-            Place::Line | Place::OutOfLine => self.ready.remove(&mut self.nodes, node),
+    /// Puts the record at `name`, which is nowhere, where its due time belongs.
+    fn file(&mut self, name: u32) {
+        let (wheel, mut due) = self.wheel_and_due();
+        due.file(wheel, name);
+    }
+
+    /// Takes the record at `name` out of the place it is in.
+    fn detach(&mut self, name: u32) {
+        match record::place(&self.records[name]) {
+            Place::Free | Place::Unfiled => {}
+            Place::Waiting => self.waiting -= 1, // its hint is stale from now on
+            Place::Line | Place::OutOfLine => self.ready.remove(&mut self.records, name),
             Place::InFlight => self.in_flight -= 1,
-            Place::Aside => {
-                let was_there = self.aside.remove(&(self.nodes[node].retry_at_ms(), node));
-                debug_assert!(was_there, "node {node} has no retry time");
-            }
+            Place::Aside => drop(self.aside.remove(name)),
             Place::Held => self.held -= 1,
         }
-        self.nodes[node].place = Place::Unfiled;
+        record::set_place(&mut self.records[name], Place::Unfiled);
+    }
+
+    /// Moves the record at `name` to where there is room, so that its segment may go.
+    fn relocate(&mut self, name: u32) {
+        let bytes = &self.records[name];
+        let (place, hash) = (record::place(bytes), self.index.hash(record::id(bytes)));
+        match place {
+            Place::Waiting => self.waiting -= 1,
+            Place::Line | Place::OutOfLine => self.ready.remove(&mut self.records, name),
+            Place::Free | Place::Unfiled | Place::InFlight | Place::Aside | Place::Held => {}
+        }
+        let moved = self.records.move_record(name);
+        self.index.rename(hash, name, moved);
+        match place {
+            Place::Waiting | Place::Line | Place::OutOfLine => self.file(moved),
+            Place::Aside => {
+                let retry_at_ms = self.aside.remove(name);
+                self.aside.insert(moved, retry_at_ms);
+            }
+            Place::Free | Place::Unfiled | Place::InFlight | Place::Held => {}
+        }
+    }
+
+    fn is_untidy(&self) -> bool {
+        self.sweeping.is_under_way || self.has_much_stale() || self.records.is_sparse()
+    }
+
+    /// Hints to be dropped, but for those that the last sweep could not tell.
+    fn has_much_stale(&self) -> bool {
+        let stale = self.wheel.len() - self.waiting;
+        stale > self.sweeping.left + self.waiting / STALE_DIVISOR + STALE_ALWAYS
+    }
+
+    fn sweep(&mut self, budget: &mut usize) {
+        if !self.sweeping.is_under_way && !self.has_much_stale() {
+            return;
+        }
+        let is_current = |hint| hinted_due_ms(&self.records, hint).is_some();
+        let is_round = self.wheel.sweep(budget, is_current);
+        self.sweeping.is_under_way = !is_round;
+        if is_round {
+            self.sweeping.left = self.wheel.len() - self.waiting;
+        }
     }
 
     fn measure(&mut self, mut cursor: u32, mut earliest_ms: i64, budget: usize) -> Bulk {
         let mut left = budget;
         loop {
-            match self.nodes.next_from(cursor, &mut left) {
-                Step::Node(node) => {
-                    earliest_ms = earliest_ms.min(self.nodes[node].due_ms);
-                    cursor = node + 1;
+            match self.records.next_from(cursor, &mut left) {
+                Step::Record(name) => {
+                    earliest_ms = earliest_ms.min(record::due_ms(&self.records[name]));
+                    cursor = name + 1;
                 }
                 Step::Paused(cursor) => return Bulk::Measuring { cursor, earliest_ms },
                 Step::End => break,
             }
         }
-        self.wheel =
-            Wheel::new(if self.nodes.len() == 0 { 0 } else { earliest_ms.min(self.latest_start_ms) });
+        self.wheel = Wheel::new(if self.is_empty() { 0 } else { earliest_ms.min(self.latest_start_ms) });
         Bulk::Filing { cursor: 0 }
     }
 
     fn file_from(&mut self, mut cursor: u32, budget: usize) -> Bulk {
         let mut left = budget;
         loop {
-            match self.nodes.next_from(cursor, &mut left) {
-                Step::Node(node) => {
-                    if self.nodes[node].place == Place::Unfiled {
-                        self.file(node);
+            match self.records.next_from(cursor, &mut left) {
+                Step::Record(name) => {
+                    if record::place(&self.records[name]) == Place::Unfiled {
+                        self.file(name);
                     }
-                    cursor = node + 1;
+                    cursor = name + 1;
                 }
                 Step::Paused(cursor) => return Bulk::Filing { cursor },
                 Step::End => return Bulk::Done,
@@ -612,34 +819,88 @@ impl PendingSet {
         }
     }
 
-    fn count_in(&mut self, payload: &Payload) {
-        let parts = payload.parts();
-        self.payload_bytes += payload.len();
-        self.content_bytes += parts.content_bytes() + self.topics.name(parts.topic).len();
-    }
-
-    fn count_out(&mut self, payload: &Payload) {
-        let parts = payload.parts();
-        self.payload_bytes -= payload.len();
+    fn count_out(&mut self, name: u32) {
+        let parts = record::parts(&self.records[name]);
+        self.payload_bytes -= parts.packed_bytes();
         self.content_bytes -= parts.content_bytes() + self.topics.name(parts.topic).len();
         self.topics.release(parts.topic);
     }
 }
 
-impl Node {
-    fn state(&self) -> EntryState {
-        match self.place {
-            Place::Unfiled | Place::Slot(_) | Place::Line | Place::OutOfLine => EntryState::Pending,
-            Place::InFlight => EntryState::InFlight,
-            Place::Aside | Place::Held => EntryState::SetAside,
+/// What the wheel needs of the rest of the set.
+struct Due<'a> {
+    records: &'a mut Arena,
+    waiting: &'a mut usize,
+    ready: &'a mut Ready,
+}
+
+impl Due<'_> {
+    /// Puts the record at `name`, which is nowhere, where its due time belongs.
+    fn file(&mut self, wheel: &mut Wheel, name: u32) {
+        let bytes = &mut self.records[name];
+        let due_ms = record::due_ms(bytes);
+        let stamp = record::renew_stamp(bytes);
+        if wheel.file(Hint::new(name, stamp, due_ms), due_ms) == Filed::Waiting {
+            record::set_place(bytes, Place::Waiting);
+            *self.waiting += 1;
+        } else {
+            record::set_place(bytes, Place::Unfiled);
+            self.ready.push(self.records, name);
         }
+    }
+}
+
+/// When the record of a hint in the wheel is due; `None` if the hint is stale.
+fn hinted_due_ms(records: &Arena, hint: Hint) -> Option<i64> {
+    let bytes = records.get(hint.name())?;
+    let due_ms = record::due_ms(bytes);
+    let is_waiting = record::place(bytes) == Place::Waiting;
+    // The due time as well: stamps come round, and then a hint must not lead to the wrong time.
+    (is_waiting && Hint::new(hint.name(), record::stamp(bytes), due_ms) == hint).then_some(due_ms)
+}
+
+impl Records for Due<'_> {
+    fn due_ms(&self, hint: Hint) -> Option<i64> {
+        hinted_due_ms(self.records, hint)
+    }
+
+    fn read_ahead(&self, hints: &[Hint]) {
+        for hint in hints {
+            self.records.prefetch(hint.name());
+        }
+    }
+
+    fn expire(&mut self, hints: &[Hint], due_ms: i64) {
+        for &hint in hints {
+            if self.due_ms(hint) == Some(due_ms) {
+                *self.waiting -= 1;
+                record::set_place(&mut self.records[hint.name()], Place::Unfiled);
+                self.ready.push(self.records, hint.name());
+            }
+        }
+    }
+}
+
+/// The wheel is rid of stale hints when they are more than this part of the schedules in it…
+const STALE_DIVISOR: usize = 4;
+/// …and more than that.
+const STALE_ALWAYS: usize = 256;
+
+/// How many steps of [`PendingSet::tidy`]'s budget it takes to move a record.
+const RELOCATION_STEPS: usize = 8;
+
+fn state(bytes: &[u8]) -> EntryState {
+    match record::place(bytes) {
+        Place::Free | Place::Unfiled | Place::Waiting | Place::Line | Place::OutOfLine => EntryState::Pending,
+        Place::InFlight => EntryState::InFlight,
+        Place::Aside | Place::Held => EntryState::SetAside,
     }
 }
 
 /// What [`PendingSet::check_invariants`] counts, to compare with what the set believes.
 #[derive(Default)]
 struct Census {
-    nodes: usize,
+    records: usize,
     waiting: usize,
     ready: usize,
     in_flight: usize,
@@ -674,7 +935,7 @@ mod tests {
 
     fn due(pending: &mut PendingSet, now_ms: i64, limits: BatchLimits) -> Vec<Handle> {
         let mut batch = Vec::new();
-        assert!(pending.advance(now_ms, 1_000));
+        while !pending.advance(now_ms, 1_000) {}
         pending.take_due(now_ms, limits, &mut batch);
         pending.check_invariants();
         batch
@@ -706,7 +967,7 @@ mod tests {
         assert!(!pending.is_current(first) && pending.is_current(second));
         pending.remove(b"a", 3);
         let third = set(b"b", 4, 10, &mut pending);
-        assert_eq!(third.node, second.node, "or the test is none");
+        assert_eq!(third.name, second.name, "or the test is none");
         pending.settle_back(second);
         pending.set_aside(second, 5);
         pending.hold(second);
@@ -800,6 +1061,57 @@ mod tests {
         let dues_ms: Vec<_> = batch.iter().map(|&h| pending.view(h).unwrap().schedule.due).collect();
         assert!(dues_ms.is_sorted() && dues_ms.len() == 101);
         assert!(pending.ready.len() == 0 && pending.next_wake().is_none());
+    }
+
+    #[test]
+    fn what_is_set_again_and_again_leaves_nothing_behind() {
+        let mut pending = live();
+        for offset in 0..20_000 {
+            // To and fro between two times, the case in which a hint of long ago would fit again.
+            set(b"a", offset, 1_000_000 + offset % 2 * 10, &mut pending);
+            if offset % 100 == 0 {
+                while !pending.tidy(0, 1_000) {}
+                assert!(pending.wheel.len() < 600, "{} hints for one schedule", pending.wheel.len());
+            }
+        }
+        let mut counts = [0];
+        pending.due_within(0, &[2_000_000], &mut counts);
+        assert_eq!(counts, [1]);
+        assert_eq!(due(&mut pending, 1_000_009, ALL), []);
+        assert_eq!(due(&mut pending, 1_000_010, ALL).len(), 1);
+    }
+
+    #[test]
+    fn when_most_are_cancelled_most_of_the_memory_goes_and_handles_lead_on() {
+        let mut pending = live();
+        let stays = |n: u32| n.is_multiple_of(10);
+        for n in 0..100_000u32 {
+            set(&n.to_le_bytes(), i64::from(n), 1_000 + i64::from(n % 2_000), &mut pending);
+        }
+        let full = pending.structure_bytes() + pending.payload_bytes();
+        let in_flight = due(&mut pending, 1_000, ALL);
+        for n in (0..100_000u32).filter(|&n| !stays(n)) {
+            pending.remove(&n.to_le_bytes(), i64::MAX);
+        }
+        let kept: Vec<_> =
+            (0..100_000u32).filter(|&n| stays(n)).map(|n| pending.get(&n.to_le_bytes()).unwrap().0).collect();
+        let mut calls = 0;
+        while !pending.tidy(1_000, 100) {
+            calls += 1;
+        }
+        pending.check_invariants();
+        assert!(calls > 100, "{calls} calls: more than its budget in one");
+        let left = pending.structure_bytes() + pending.payload_bytes();
+        assert!(left < full / 3, "{left} of {full} bytes");
+        assert!(kept.iter().any(|handle| pending.records.get(handle.name).is_none()), "or nothing was moved");
+        assert!(kept.iter().all(|&handle| pending.view(handle).is_some()));
+        let (gone, there): (Vec<Handle>, Vec<Handle>) =
+            in_flight.into_iter().partition(|&handle| pending.view(handle).is_none());
+        assert_eq!((gone.len(), there.len()), (0, 50), "every tenth of those due at 1,000 stays");
+        for handle in there {
+            pending.settle_back(handle);
+        }
+        assert_eq!(due(&mut pending, 10_000, ALL).len(), 10_000);
     }
 
     #[test]

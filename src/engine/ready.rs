@@ -1,4 +1,4 @@
-//! The nodes that are due, oldest first.
+//! The schedules that are due, oldest first.
 //!
 //! What comes out of the wheel comes in due order, and joins the end of a line. What does not fit there (a schedule
 //! that arrives overdue, a retry, an aborted batch that comes back) is kept sorted beside it, and the front is the
@@ -6,100 +6,141 @@
 //! back those that are ahead of it are simply not at the front.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 
-use super::list::List;
-use super::slab::{Nodes, Place};
+use super::arena::Arena;
+use super::hints::{CHUNK_HINTS, Chunks, Hint, List};
+use super::record::{self, Place};
 
-/// The ready nodes. Invariant: the due times along the line never fall.
+/// The ready schedules.
+///
+/// Invariants: the due times along the line never fall; the first hint of the line is not stale.
 #[derive(Debug)]
 pub(super) struct Ready {
+    chunks: Chunks,
+    /// The line but for its first chunk.
     line: List,
+    /// Its first chunk, as it was, and the hints of that which are still in the line.
+    first: [Hint; CHUNK_HINTS],
+    left: Range<usize>,
+    /// Schedules in the line, each with one hint that is not stale.
+    in_line: usize,
+    /// The latest due time that joined the line.
+    last_ms: i64,
     out_of_line: BTreeSet<(i64, u32)>,
 }
 
 impl Ready {
-    pub(super) fn new() -> Self {
-        Self { line: List::EMPTY, out_of_line: BTreeSet::new() }
+    pub(super) const fn new() -> Self {
+        Self {
+            chunks: Chunks::new(),
+            line: List::EMPTY,
+            first: [Hint::NONE; CHUNK_HINTS],
+            left: 0..0,
+            in_line: 0,
+            last_ms: i64::MIN,
+            out_of_line: BTreeSet::new(),
+        }
     }
 
     pub(super) fn len(&self) -> usize {
-        self.line.len() + self.out_of_line.len()
+        self.in_line + self.out_of_line.len()
     }
 
-    /// Adds `node`, which is nowhere.
-    pub(super) fn push(&mut self, nodes: &mut Nodes, node: u32) {
-        let due_ms = nodes[node].due_ms;
-        let last = self.line.back(nodes).map(|last| nodes[last].due_ms);
-        if last.is_none_or(|last_ms| last_ms <= due_ms) {
-            self.line.push_back(nodes, node);
-            nodes[node].place = Place::Line;
-        } else {
-            self.put_out_of_line(nodes, node);
+    /// Adds the schedule `name`, which is nowhere.
+    pub(super) fn push(&mut self, records: &mut Arena, name: u32) {
+        let bytes = &mut records[name];
+        let due_ms = record::due_ms(bytes);
+        if self.in_line > 0 && due_ms < self.last_ms {
+            record::set_place(bytes, Place::OutOfLine);
+            self.out_of_line.insert((due_ms, name));
+            return;
         }
+        record::set_place(bytes, Place::Line);
+        let hint = Hint::new(name, record::renew_stamp(bytes), due_ms);
+        self.line.push(&mut self.chunks, hint);
+        self.in_line += 1;
+        self.last_ms = due_ms;
+        self.trim(records);
     }
 
-    /// Adds `node`, which was at the front before: it goes there again if it may.
-    pub(super) fn push_back_in_front(&mut self, nodes: &mut Nodes, node: u32) {
-        let due_ms = nodes[node].due_ms;
-        let first = self.line.front().map(|first| nodes[first].due_ms);
-        if first.is_none_or(|first_ms| due_ms <= first_ms) {
-            self.line.push_front(nodes, node);
-            nodes[node].place = Place::Line;
-        } else {
-            self.put_out_of_line(nodes, node);
-        }
-    }
-
-    /// The node that has been due for longest.
-    pub(super) fn front(&self, nodes: &Nodes) -> Option<u32> {
-        let in_line = self.line.front();
+    /// The schedule that has been due for longest.
+    pub(super) fn front(&self, records: &Arena) -> Option<u32> {
+        let in_line = self.first[self.left.clone()].first().map(|hint| hint.name());
         let Some(&(sorted_ms, sorted)) = self.out_of_line.first() else { return in_line };
-        Some(in_line.filter(|&node| nodes[node].due_ms <= sorted_ms).unwrap_or(sorted))
+        Some(in_line.filter(|&name| record::due_ms(&records[name]) <= sorted_ms).unwrap_or(sorted))
     }
 
-    /// Takes out `node`, which must be here.
-    pub(super) fn remove(&mut self, nodes: &mut Nodes, node: u32) {
-        if nodes[node].place == Place::Line {
-            self.line.unlink(nodes, node);
+    /// Lets go of the schedule `name`, which must be here: it is nowhere then.
+    pub(super) fn remove(&mut self, records: &mut Arena, name: u32) {
+        let bytes = &mut records[name];
+        if record::place(bytes) == Place::Line {
+            record::set_place(bytes, Place::Unfiled);
+            self.in_line -= 1;
+            self.trim(records);
         } else {
-            let was_there = self.out_of_line.remove(&(nodes[node].due_ms, node));
-            debug_assert!(was_there, "node {node} is not out of line");
+            let was_there = self.out_of_line.remove(&(record::due_ms(bytes), name));
+            debug_assert!(was_there, "record {name} is not out of line");
+            record::set_place(bytes, Place::Unfiled);
         }
-        nodes[node].place = Place::Unfiled;
     }
 
-    /// Bytes of what is kept sorted, about.
+    /// Bytes of the line, and of what is kept sorted, about.
     pub(super) fn allocated_bytes(&self) -> usize {
-        self.out_of_line.len() * size_of::<(i64, u32)>()
+        self.chunks.allocated_bytes() + self.out_of_line.len() * size_of::<(i64, u32)>()
     }
 
-    /// Panics where the order or the nodes' places are wrong, for tests.
-    pub(super) fn check_invariants(&self, nodes: &Nodes) {
-        let line = self.line.checked_nodes(nodes);
-        assert!(line.iter().all(|&node| nodes[node].place == Place::Line), "a node in line does not know");
-        assert!(line.is_sorted_by_key(|&node| nodes[node].due_ms), "the line is out of order");
-        for &(due_ms, node) in &self.out_of_line {
-            assert_eq!((nodes[node].due_ms, nodes[node].place), (due_ms, Place::OutOfLine), "node {node}");
+    /// Panics where the order or the places of the records are wrong, for tests.
+    pub(super) fn check_invariants(&self, records: &Arena) {
+        self.chunks.check_invariants(std::iter::once(&self.line));
+        let first = self.first[self.left.clone()].iter().copied();
+        let hints: Vec<Hint> = first.chain(self.line.iter(&self.chunks)).collect();
+        let is_current = |hint: &Hint| is_in_line(records, *hint);
+        assert!(hints.first().is_none_or(is_current), "the first hint is stale");
+        let current = hints.iter().filter(|hint| is_current(hint));
+        let dues_ms: Vec<i64> = current.map(|hint| record::due_ms(&records[hint.name()])).collect();
+        assert!(dues_ms.is_sorted(), "the line is out of order");
+        assert!(dues_ms.last().is_none_or(|&due_ms| due_ms <= self.last_ms), "the last of the line");
+        assert_eq!(dues_ms.len(), self.in_line, "schedules in line");
+        for &(due_ms, name) in &self.out_of_line {
+            let bytes = &records[name];
+            assert_eq!((record::due_ms(bytes), record::place(bytes)), (due_ms, Place::OutOfLine), "{name}");
         }
     }
 
-    fn put_out_of_line(&mut self, nodes: &mut Nodes, node: u32) {
-        self.out_of_line.insert((nodes[node].due_ms, node));
-        nodes[node].place = Place::OutOfLine;
+    /// Drops stale hints from the front.
+    fn trim(&mut self, records: &Arena) {
+        loop {
+            match self.first[self.left.clone()].first() {
+                Some(&hint) if is_in_line(records, hint) => return,
+                Some(_) => self.left.start += 1,
+                None => {
+                    self.left = 0..self.line.pop_chunk(&mut self.chunks, &mut self.first).len();
+                    if self.left.is_empty() {
+                        return;
+                    }
+                }
+            }
+        }
     }
+}
+
+fn is_in_line(records: &Arena, hint: Hint) -> bool {
+    let bytes = records.get(hint.name());
+    bytes.is_some_and(|bytes| record::place(bytes) == Place::Line && record::stamp(bytes) == hint.stamp())
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::payload::{Parts, Payload};
-    use super::super::slab::Node;
+    use super::super::record::Parts;
     use super::super::topics::TopicId;
     use super::*;
     use crate::schedule::{Format, Headers};
     use proptest::prelude::*;
 
-    fn insert(nodes: &mut Nodes, due_ms: i64) -> u32 {
-        let payload = Payload::pack(&Parts {
+    fn insert(records: &mut Arena, due_ms: i64) -> u32 {
+        let parts = Parts {
+            due_ms,
             offset: 0,
             format: Format::Avro,
             id: b"",
@@ -108,51 +149,60 @@ mod tests {
             value: None,
             headers: Headers::default(),
             record_headers: Headers::default(),
-        });
-        nodes.insert(Node::new(payload, due_ms, 0))
+        };
+        let name = records.allocate(parts.packed_bytes());
+        parts.pack(&mut records[name]);
+        name
     }
 
     #[test]
-    fn nodes_due_together_come_in_the_order_they_came() {
-        let (mut nodes, mut ready) = (Nodes::default(), Ready::new());
-        let names = [5, 5, 5].map(|due_ms| insert(&mut nodes, due_ms));
-        for name in names {
-            ready.push(&mut nodes, name);
+    fn schedules_due_together_come_in_the_order_they_came() {
+        let (mut records, mut ready) = (Arena::new(), Ready::new());
+        let names: Vec<u32> = (0..200).map(|_| insert(&mut records, 5)).collect();
+        for &name in &names {
+            ready.push(&mut records, name);
         }
-        for name in names {
-            assert_eq!(ready.front(&nodes), Some(name));
-            ready.remove(&mut nodes, name);
+        for &name in &names {
+            assert_eq!(ready.front(&records), Some(name));
+            ready.remove(&mut records, name);
         }
-        assert_eq!(ready.front(&nodes), None);
+        assert_eq!(ready.front(&records), None);
     }
 
     proptest! {
         #[test]
         fn the_front_is_the_earliest(
-            steps in prop::collection::vec((0..4u8, -9..9i64, any::<prop::sample::Index>()), 0..80),
+            steps in prop::collection::vec((0..4u8, -9..9i64, any::<prop::sample::Index>()), 0..300),
         ) {
-            let (mut nodes, mut ready, mut model) = (Nodes::default(), Ready::new(), Vec::new());
-            for (step, due_ms, at) in steps {
+            let (mut records, mut ready) = (Arena::new(), Ready::new());
+            let (mut here, mut nowhere) = (Vec::new(), Vec::new());
+            for (step, due_ms, which) in steps {
                 match step {
-                    0 | 1 => {
-                        let name = insert(&mut nodes, due_ms);
-                        model.push(name);
-                        if step == 0 {
-                            ready.push(&mut nodes, name);
-                        } else {
-                            ready.push_back_in_front(&mut nodes, name);
-                        }
+                    0 => {
+                        let name = insert(&mut records, due_ms);
+                        ready.push(&mut records, name);
+                        here.push(name);
                     }
-                    _ if !model.is_empty() => {
-                        let name = model.swap_remove(at.index(model.len()));
-                        ready.remove(&mut nodes, name);
+                    1 if !here.is_empty() => {
+                        let name = here.swap_remove(which.index(here.len()));
+                        ready.remove(&mut records, name);
+                        nowhere.push(name);
+                    }
+                    2 if !nowhere.is_empty() => {
+                        let name = nowhere.swap_remove(which.index(nowhere.len()));
+                        ready.push(&mut records, name);
+                        here.push(name);
+                    }
+                    3 if !nowhere.is_empty() => {
+                        records.free(nowhere.swap_remove(which.index(nowhere.len())));
                     }
                     _ => {}
                 }
-                ready.check_invariants(&nodes);
-                prop_assert_eq!(ready.len(), model.len());
-                let front_ms = ready.front(&nodes).map(|name| nodes[name].due_ms);
-                prop_assert_eq!(front_ms, model.iter().map(|&name| nodes[name].due_ms).min());
+                ready.check_invariants(&records);
+                prop_assert_eq!(ready.len(), here.len());
+                let due_ms = |name: u32| record::due_ms(&records[name]);
+                let front_ms = ready.front(&records).map(due_ms);
+                prop_assert_eq!(front_ms, here.iter().map(|&name| due_ms(name)).min());
             }
         }
     }

@@ -77,7 +77,6 @@ pub struct Shard {
     /// IDs whose version in the batch was replaced.
     contested: Vec<Vec<u8>>,
     own_unread: std::ops::Range<i64>,
-    id: Vec<u8>,
 }
 
 impl Shard {
@@ -92,7 +91,6 @@ impl Shard {
             batch: Vec::new(),
             contested: Vec::new(),
             own_unread: 0..0,
-            id: Vec::new(),
         }
     }
 
@@ -206,6 +204,22 @@ impl Shard {
         self.phase != Phase::Live || self.pending.advance(now_ms, budget)
     }
 
+    /// Does up to about `budget` steps of what can be done ahead or put off; true when nothing is left to do for now.
+    pub fn tidy(&mut self, now_ms: i64, budget: usize) -> bool {
+        self.phase != Phase::Live || self.pending.tidy(now_ms, budget)
+    }
+
+    /// When there is something to tidy: epoch milliseconds, in the past if there is already. `None` unless live.
+    #[must_use]
+    pub fn next_tidy(&self) -> Option<i64> {
+        (self.phase == Phase::Live).then(|| self.pending.next_tidy()).flatten()
+    }
+
+    /// Reads ahead what applying records with these IDs would wait for.
+    pub fn warm(&mut self, ids: &[&[u8]]) {
+        self.pending.warm(ids.iter().copied());
+    }
+
     /// Takes what is due by `now_ms` into a batch, within `limits`. The batch must be settled or released before the
     /// next. Empty unless live.
     pub fn seal(&mut self, now_ms: i64, limits: BatchLimits) -> Vec<Handle> {
@@ -229,8 +243,7 @@ impl Shard {
 
     /// Ends the batch: entries that were neither settled nor set aside are due again at once.
     pub fn release(&mut self) {
-        // Backwards, so that entries put back at the front keep their order.
-        for handle in self.batch.drain(..).rev() {
+        for handle in self.batch.drain(..) {
             self.pending.settle_back(handle);
         }
         self.contested.clear();
@@ -250,10 +263,8 @@ impl Shard {
 
     /// The commit of the batch succeeded: the entry's tombstone lies at `tombstone`. Exactly as if it had been read.
     pub fn settle(&mut self, handle: Handle, tombstone: i64) {
-        let Some(view) = self.pending.view(handle) else { return };
-        self.id.clear();
-        self.id.extend_from_slice(view.id);
-        self.pending.remove(&self.id, tombstone);
+        debug_assert!(handle.offset() < tombstone, "a tombstone before what it removes");
+        self.pending.settle(handle);
     }
 
     /// The state of the schedule with this ID, if it is pending.

@@ -1,8 +1,9 @@
-//! A hierarchical timing wheel over epoch milliseconds: which node is due next.
+//! A hierarchical timing wheel over epoch milliseconds: which record is due next.
 //!
-//! Eight levels of 64 slots. The level of a due time is where it first differs, in base 64, from the wheel's time:
+//! Eleven levels, each a ring of 128 slots; a slot of one level spans 64 of the level below. Of its ring a level uses
+//! two windows of 64 slots: the window that the wheel's time is in, and the next.
 //!
-//! | level | a slot spans | the level spans |
+//! | level | a slot spans | a window spans |
 //! |---|---|---|
 //! | 0 | 1 ms | 64 ms |
 //! | 1 | 64 ms | 4.1 s |
@@ -11,283 +12,373 @@
 //! | 4 | 4.7 h | 12 days |
 //! | 5 | 12 days | 2.2 years |
 //! | 6 | 2.2 years | 139 years |
-//! | 7 | 139 years | 8,925 years |
+//! | 7 … 10 | | every `i64` |
 //!
-//! What differs above that waits in one more list, `beyond`, until time enters the first block of 2^48 ms in which
-//! something of it is due. Times before 1970 are simply past.
+//! A hint is filed in the lowest level whose two windows reach its due time. Why two: with one, the hints of a slot
+//! could only move down when its time has come, all at once, and twelve days' worth of schedules would hold up what is
+//! due in that very millisecond. With two, they may move down one whole slot ahead, a few at a time, whenever there is
+//! nothing better to do ([`Wheel::prepare`]): so at the boundary there is nothing left to do.
 //!
-//! Why comparing with the wheel's time, rather than the distance to it: everything in a lower level is due before
-//! everything in a higher one, and within a level the slots are in due order. So the first occupied slot is the next
-//! one, found by one bitmap a level, and time hops from occupied slot to occupied slot however far it goes.
+//! By the first occupied slot of each level, found by one bitmap a level, time hops from slot to slot however far it
+//! goes. Times before 1970 are simply past.
 //!
-//! The scheme is Varghese and Lauck's sixth and seventh (SOSP 1987), with the level by exclusive or that the wheel of
-//! Tokio uses.
+//! The hierarchy is Varghese and Lauck's (SOSP 1987).
 
-use super::list::{Links, List};
+use super::hints::{CHUNK_HINTS, Chunks, Hint, List};
 
-const LEVELS: usize = 8;
-const SLOTS: usize = 64;
-const SLOT_BITS: u32 = SLOTS.trailing_zeros();
+const LEVELS: usize = 11;
+const SLOT_BITS: u32 = 6;
+/// Slots in a window.
+const WINDOW: u64 = 1 << SLOT_BITS;
+/// From slots of this level on, records are read ahead: a hint that moves down from there expires within seconds.
+const READ_AHEAD_LEVEL: usize = 2;
+/// Slots in a ring: two windows.
+const RING: usize = 2 * WINDOW as usize;
 
-/// The list of what is due past the wheel's block; its number follows those of the slots.
-const BEYOND: u16 = (LEVELS * SLOTS) as u16;
-
-/// Bits of a time that are the same throughout the wheel's block.
-const BLOCK_MASK: u64 = !((1 << (SLOT_BITS * LEVELS as u32)) - 1);
-
-/// What the wheel needs of the nodes it files, besides their links.
-pub(super) trait Timed: Links {
-    /// When `node` is due, epoch milliseconds.
-    fn due_ms(&self, node: u32) -> i64;
-    /// The slot that [`set_slot`](Self::set_slot) noted.
-    fn slot(&self, node: u32) -> u16;
-    /// Notes the slot that `node` was filed in.
-    fn set_slot(&mut self, node: u32, slot: u16);
+/// The records that the hints of a wheel name.
+pub trait Records {
+    /// When the record is due, epoch milliseconds; `None` if the hint is stale.
+    fn due_ms(&self, hint: Hint) -> Option<i64>;
+    /// Told that the records of these hints will be asked for soon; to be called once or twice for each.
+    fn read_ahead(&self, hints: &[Hint]);
+    /// Takes hints whose time has come. Some may be stale; the others' records are due at exactly `due_ms`.
+    fn expire(&mut self, hints: &[Hint], due_ms: i64);
 }
 
-/// What became of a node that was to be filed.
+/// What became of a hint that was to be filed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Filed {
+pub enum Filed {
     /// It is in the wheel.
     Waiting,
-    /// It is due by the wheel's time and is in no list.
+    /// It is due by the wheel's time and is not kept.
     Expired,
 }
 
-/// The wheel: list heads and bitmaps; the entries are the nodes' own.
+/// The wheel: a list of hints a slot.
 ///
 /// Invariants ([`check_invariants`](Self::check_invariants) holds them):
-/// - a node in the wheel is due after `elapsed`, except in the slot that is being drained;
-/// - it is in the slot that `elapsed` and its due time give, with the same exception;
-/// - a bit of `occupied` is set exactly where the slot's list is not empty.
-///
-/// From the first two: no slot before the one of `elapsed` is occupied, at any level, so the lowest set bit is next.
-pub(super) struct Wheel {
+/// - a hint that is not stale is due within the span of its slot, and not before `elapsed`;
+/// - its slot is in one of the two windows of its level;
+/// - a bit of `occupied` is set exactly where the slot's list is not empty;
+/// - `first` and `prepare_at` are what the bits say.
+pub struct Wheel {
     /// The wheel's time; it never goes back.
     elapsed: u64,
-    occupied: [u64; LEVELS],
-    /// Level by level, slot by slot, then `BEYOND`.
-    lists: [List; LEVELS * SLOTS + 1],
-    /// The list whose entries are being filed anew, never empty: it comes before any other, since what remains in it
-    /// may be due before what was filed out of it.
-    draining: Option<u16>,
-    /// How many entries of `beyond` are still to be looked at while it is drained, or more.
-    beyond_unseen: usize,
-    /// No entry of `beyond` is due before; while it is drained, no entry that was looked at.
-    beyond_earliest: u64,
+    occupied: [u128; LEVELS],
+    /// Level by level, slot by slot.
+    lists: Box<[List]>,
+    chunks: Chunks,
     len: usize,
+    /// The occupied slot that starts first.
+    first: Option<Slot>,
+    /// When the first occupied slot of an upper level may be drained ahead of time; the end of time if there is none.
+    prepare_at: u64,
+    sweep: Sweep,
 }
 
-/// A list to take entries from, and the time at which it is its turn.
-struct Source {
-    list: u16,
+/// How far the search for stale hints has come.
+#[derive(Clone, Copy, Debug, Default)]
+struct Sweep {
+    list: usize,
+    /// Chunks of that list still to be looked at.
+    chunks_left: usize,
+}
+
+/// A slot, and when it begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Slot {
+    level: usize,
     start: u64,
+}
+
+impl Slot {
+    /// The slot of `level` with the number `absolute`, counted from the epoch.
+    fn new(level: usize, absolute: u64) -> Self {
+        Self { level, start: absolute << shift(level) }
+    }
+
+    /// The slot of `level` that `time` falls into.
+    fn of(level: usize, time: u64) -> Self {
+        Self::new(level, time >> shift(level))
+    }
+
+    fn list(self) -> usize {
+        list_of(self.level, self.start)
+    }
+
+    /// When what is in the slot may be filed in the level below: one slot ahead of its start.
+    fn prepare_at(self) -> u64 {
+        if self.level == 0 { u64::MAX } else { self.start.saturating_sub(1 << shift(self.level)) }
+    }
+
+    /// The last millisecond of the slot.
+    fn last(self) -> u64 {
+        self.start | ((1 << shift(self.level)) - 1)
+    }
 }
 
 impl Wheel {
     /// An empty wheel whose time is `start_ms`.
-    pub(super) fn new(start_ms: i64) -> Self {
+    #[must_use]
+    pub fn new(start_ms: i64) -> Self {
         Self {
             elapsed: on_wheel(start_ms),
             occupied: [0; LEVELS],
-            lists: [List::EMPTY; LEVELS * SLOTS + 1],
-            draining: None,
-            beyond_unseen: 0,
-            beyond_earliest: u64::MAX,
+            lists: vec![List::EMPTY; LEVELS * RING].into_boxed_slice(),
+            chunks: Chunks::new(),
             len: 0,
+            first: None,
+            prepare_at: u64::MAX,
+            sweep: Sweep::default(),
         }
     }
 
-    pub(super) fn len(&self) -> usize {
+    /// Hints in the wheel, stale ones included.
+    #[must_use]
+    pub fn len(&self) -> usize {
         self.len
     }
 
+    /// Whether no hint is in the wheel.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
     /// The wheel's time: what is due by then is no longer in it.
-    pub(super) fn now_ms(&self) -> i64 {
+    #[must_use]
+    pub fn now_ms(&self) -> i64 {
         self.elapsed as i64
     }
 
-    /// Puts `node`, which is in no list, where its due time belongs.
-    pub(super) fn file(&mut self, nodes: &mut impl Timed, node: u32) -> Filed {
-        let due = on_wheel(nodes.due_ms(node));
+    /// Puts a hint where `due_ms`, the due time it was made with, belongs.
+    pub fn file(&mut self, hint: Hint, due_ms: i64) -> Filed {
+        let due = on_wheel(due_ms);
         if due <= self.elapsed {
             return Filed::Expired;
         }
-        let slot = slot_for(self.elapsed, due);
-        if slot == BEYOND {
-            self.beyond_earliest = self.beyond_earliest.min(due);
-        } else {
-            self.occupied[slot as usize / SLOTS] |= 1 << (slot as usize % SLOTS);
-        }
-        self.lists[slot as usize].push_back(nodes, node);
-        nodes.set_slot(node, slot);
-        self.len += 1;
+        self.push(level_for(self.elapsed, due), due, hint);
         Filed::Waiting
     }
 
-    /// Takes out `node`, which must be in the wheel.
-    pub(super) fn remove(&mut self, nodes: &mut impl Timed, node: u32) {
-        let slot = nodes.slot(node);
-        let list = &mut self.lists[slot as usize];
-        list.unlink(nodes, node);
-        self.len -= 1;
-        if list.is_empty() {
-            self.note_emptied(slot);
-        }
-    }
-
     /// The earliest time at which [`advance`](Self::advance) may have something to do: never later than the first
-    /// due time, possibly earlier.
-    pub(super) fn next_wake_ms(&self) -> Option<i64> {
-        self.next_source().map(|source| source.start as i64)
+    /// due time, earlier only where [`prepare`](Self::prepare) has not caught up or a hint is stale.
+    #[must_use]
+    pub fn next_wake_ms(&self) -> Option<i64> {
+        self.first.map(|slot| slot.start.max(self.elapsed) as i64)
     }
 
-    /// Moves time to `now_ms`, or as far as `budget` entries allow, and gives each node that expires to `expired`, in
-    /// the order of their due times. Takes what it uses off `budget`.
+    /// The earliest time at which [`prepare`](Self::prepare) may have something to do.
+    #[must_use]
+    pub fn next_prepare_ms(&self) -> Option<i64> {
+        (self.prepare_at != u64::MAX).then(|| self.prepare_at.max(self.elapsed) as i64)
+    }
+
+    /// Moves time to `now_ms`, or as far as `budget` hints allow, and gives those that expire to `records`, in the
+    /// order of their due times. Takes what it uses off `budget`; a chunk of up to 63 hints is finished even if the
+    /// budget is not that large.
     ///
-    /// Returns true when no node due by `now_ms` is left in the wheel; if false, a later call goes on from there. A
+    /// Returns true when nothing due by `now_ms` is left in the wheel; if false, a later call goes on from there. A
     /// time before the wheel's changes nothing: what is in the wheel is due later.
-    pub(super) fn advance<N: Timed>(
-        &mut self,
-        nodes: &mut N,
-        now_ms: i64,
-        budget: &mut usize,
-        mut expired: impl FnMut(&mut N, u32),
-    ) -> bool {
+    pub fn advance(&mut self, now_ms: i64, budget: &mut usize, records: &mut impl Records) -> bool {
         let now = on_wheel(now_ms);
-        while let Some(source) = self.next_source()
-            && source.start <= now
+        while let Some(slot) = self.first
+            && slot.start <= now
         {
-            if self.draining != Some(source.list) {
-                self.enter(&source);
+            if *budget == 0 {
+                return false;
             }
-            while self.draining == Some(source.list) {
-                if *budget == 0 {
-                    return false;
-                }
-                *budget -= 1;
-                let node = self.take_from(nodes, source.list);
-                if self.file(nodes, node) == Filed::Expired {
-                    expired(nodes, node);
-                }
-            }
+            // Where a slot is not empty yet, what remains in it may be due at its start: time stays there until then.
+            self.elapsed = self.elapsed.max(slot.start);
+            *budget = budget.saturating_sub(self.drain_chunk(slot, records));
         }
         self.elapsed = self.elapsed.max(now);
         true
     }
 
-    /// How many nodes are in slots that start by `until_ms`: those due by then, and the later ones of the slot that
-    /// `until_ms` falls into. At most one pass over the slots.
-    pub(super) fn count_until(&self, until_ms: i64) -> usize {
+    /// Moves hints down that may be moved ahead of time, up to about `budget` of them, which it takes off `budget`.
+    ///
+    /// Returns true when nothing is left to move until time goes on.
+    pub fn prepare(&mut self, budget: &mut usize, records: &mut impl Records) -> bool {
+        if self.prepare_at > self.elapsed {
+            return true;
+        }
+        for level in 1..LEVELS {
+            let next = Slot::new(level, (self.elapsed >> shift(level)) + 1);
+            while self.is_occupied(next.list()) {
+                if *budget == 0 {
+                    return false;
+                }
+                *budget = budget.saturating_sub(self.drain_chunk(next, records));
+            }
+        }
+        true
+    }
+
+    /// Goes round the slots and drops stale hints, looking at about `budget` of them, which it takes off `budget`.
+    ///
+    /// Returns true when it has been round since it last said so, or the wheel is empty.
+    pub fn sweep(&mut self, budget: &mut usize, is_current: impl Fn(Hint) -> bool) -> bool {
+        while *budget > 0 {
+            if self.sweep.chunks_left == 0 {
+                self.sweep.list += 1;
+                if self.sweep.list >= self.lists.len() {
+                    self.sweep.list = 0;
+                }
+                *budget -= 1; // an empty list costs a look, too
+                self.sweep.chunks_left = self.lists[self.sweep.list].len().div_ceil(CHUNK_HINTS);
+                if self.sweep.list == 0 {
+                    return true;
+                }
+                continue;
+            }
+            self.sweep.chunks_left -= 1;
+            *budget = budget.saturating_sub(self.sweep_chunk(self.sweep.list, &is_current));
+        }
+        false
+    }
+
+    /// How many hints, stale ones included, are in slots that start by `until_ms`: those due by then, and the later
+    /// ones of the slots that `until_ms` falls into. At most one pass over the slots.
+    #[must_use]
+    pub fn count_until(&self, until_ms: i64) -> usize {
         let until = on_wheel(until_ms);
-        let mut count = 0;
-        for level in 0..LEVELS {
-            let mut bits = self.occupied[level];
-            while bits != 0 {
-                let slot = bits.trailing_zeros();
-                bits &= bits - 1;
-                if self.slot_start(level, slot) > until {
-                    break;
-                }
-                count += self.lists[level * SLOTS + slot as usize].len();
-            }
-        }
-        // While `beyond` is drained, what was not looked at yet may be due any time from now on.
-        if self.draining == Some(BEYOND) || self.beyond_earliest & BLOCK_MASK <= until {
-            count += self.lists[BEYOND as usize].len();
-        }
-        count
+        let occupied = (0..self.lists.len()).filter(|&list| self.is_occupied(list));
+        occupied.filter(|&list| self.slot_of(list).start <= until).map(|list| self.lists[list].len()).sum()
     }
 
-    /// Panics where the wheel contradicts itself or the nodes, for tests.
-    pub(super) fn check_invariants(&self, nodes: &impl Timed) {
-        let mut len = 0;
+    /// Bytes of the wheel and its hints.
+    #[must_use]
+    pub fn allocated_bytes(&self) -> usize {
+        size_of_val(&*self.lists) + self.chunks.allocated_bytes()
+    }
+
+    /// Panics where the wheel contradicts itself or the records, whose due times `due_ms` gives as
+    /// [`Records::due_ms`], for tests. Gives the hints that are not stale.
+    pub fn check_invariants(&self, due_ms: impl Fn(Hint) -> Option<i64>) -> Vec<Hint> {
+        let mut current = Vec::new();
         for (number, list) in self.lists.iter().enumerate() {
-            let number = number as u16;
-            let members = list.checked_nodes(nodes);
-            len += members.len();
-            for &node in &members {
-                assert_eq!(nodes.slot(node), number, "node {node} does not know its slot");
-                let due = on_wheel(nodes.due_ms(node));
-                if self.draining == Some(number) {
-                    assert!(due >= self.elapsed, "node {node} is overdue in the slot being drained");
-                } else {
-                    assert!(due > self.elapsed, "node {node} is overdue in slot {number}");
-                    assert_eq!(slot_for(self.elapsed, due), number, "node {node} is in the wrong slot");
-                }
-                if number == BEYOND && self.draining != Some(BEYOND) {
-                    assert!(due >= self.beyond_earliest, "node {node} is due before the earliest beyond");
-                }
-            }
-            if number != BEYOND {
-                let bit = self.occupied[number as usize / SLOTS] >> (number as usize % SLOTS) & 1;
-                assert_eq!(bit == 1, !members.is_empty(), "the bit of slot {number} is wrong");
+            assert_eq!(self.is_occupied(number), !list.is_empty(), "the bit of list {number} is wrong");
+            let slot = self.slot_of(number);
+            assert!(list.is_empty() || slot.last() >= self.elapsed, "a slot of the past is occupied");
+            for hint in list.iter(&self.chunks) {
+                let Some(due_ms) = due_ms(hint) else { continue };
+                let due = on_wheel(due_ms);
+                assert!((slot.start..=slot.last()).contains(&due), "{hint:?} is in the wrong slot");
+                assert!(due >= self.elapsed, "{hint:?} is overdue");
+                current.push(hint);
             }
         }
-        assert_eq!(len, self.len, "the wheel's length is wrong");
-        if let Some(list) = self.draining {
-            assert!(!self.lists[list as usize].is_empty(), "an empty slot is being drained");
+        assert_eq!(
+            self.first.map(|slot| slot.start),
+            self.look_ahead().0.map(|slot| slot.start),
+            "the first slot"
+        );
+        assert!(self.first.is_none_or(|slot| self.is_occupied(slot.list())), "the first slot is empty");
+        assert_eq!(self.prepare_at, self.look_ahead().1, "when to prepare");
+        self.chunks.check_invariants(self.lists.iter());
+        assert_eq!(self.lists.iter().map(List::len).sum::<usize>(), self.len, "the wheel's length is wrong");
+        current
+    }
+
+    /// Notes that a list has become empty. O(levels).
+    fn note_emptied(&mut self, list: usize) {
+        self.occupied[list / RING] &= !(1 << (list % RING));
+        (self.first, self.prepare_at) = self.look_ahead();
+    }
+
+    /// What `first` and `prepare_at` should be.
+    fn look_ahead(&self) -> (Option<Slot>, u64) {
+        let firsts = (0..LEVELS).filter_map(|level| self.first_of(level));
+        firsts.fold((None, u64::MAX), |(first, prepare_at), slot| {
+            let first = Some(first.filter(|first: &Slot| first.start <= slot.start).unwrap_or(slot));
+            (first, prepare_at.min(slot.prepare_at()))
+        })
+    }
+
+    /// The first occupied slot of a level.
+    fn first_of(&self, level: usize) -> Option<Slot> {
+        let occupied = self.occupied[level];
+        if occupied == 0 {
+            return None;
+        }
+        let first = self.first_in_window(level);
+        let ahead = occupied.rotate_right((first % RING as u64) as u32).trailing_zeros();
+        Some(Slot::new(level, first + u64::from(ahead)))
+    }
+
+    /// The number, counted from the epoch, of the first slot of the level's current window.
+    fn first_in_window(&self, level: usize) -> u64 {
+        self.elapsed >> shift(level) & !(WINDOW - 1)
+    }
+
+    /// The slot that the list `number` stands for now.
+    fn slot_of(&self, number: usize) -> Slot {
+        let (level, place) = (number / RING, (number % RING) as u64);
+        let first = self.first_in_window(level);
+        Slot::new(level, first + (place.wrapping_sub(first) & (RING as u64 - 1)))
+    }
+
+    fn is_occupied(&self, list: usize) -> bool {
+        self.occupied[list / RING] >> (list % RING) & 1 == 1
+    }
+
+    fn push(&mut self, level: usize, due: u64, hint: Hint) {
+        let slot = Slot::of(level, due);
+        let list = slot.list();
+        self.occupied[level] |= 1 << (list % RING);
+        self.lists[list].push(&mut self.chunks, hint);
+        self.len += 1;
+        self.prepare_at = self.prepare_at.min(slot.prepare_at());
+        if self.first.is_none_or(|first| slot.start < first.start) {
+            self.first = Some(slot);
         }
     }
 
-    /// The list whose turn is next. O(levels).
-    fn next_source(&self) -> Option<Source> {
-        if let Some(list) = self.draining {
-            return Some(Source { list, start: self.elapsed });
-        }
-        if let Some(level) = self.occupied.iter().position(|&bits| bits != 0) {
-            let slot = self.occupied[level].trailing_zeros();
-            let list = (level * SLOTS) as u16 + slot as u16;
-            return Some(Source { list, start: self.slot_start(level, slot) });
-        }
-        let beyond = &self.lists[BEYOND as usize];
-        (!beyond.is_empty()).then_some(Source { list: BEYOND, start: self.beyond_earliest & BLOCK_MASK })
-    }
-
-    fn slot_start(&self, level: usize, slot: u32) -> u64 {
-        let shift = SLOT_BITS * level as u32;
-        let above = !((1u64 << (shift + SLOT_BITS)) - 1);
-        self.elapsed & above | u64::from(slot) << shift
-    }
-
-    /// Moves time to the start of `source` and makes it the list to drain.
-    fn enter(&mut self, source: &Source) {
-        debug_assert!(source.start >= self.elapsed, "the wheel's time would go back");
-        self.elapsed = self.elapsed.max(source.start);
-        self.draining = Some(source.list);
-        if source.list == BEYOND {
-            // What is still beyond goes to the back of the same list: one look at each, and the earliest anew.
-            self.beyond_unseen = self.lists[BEYOND as usize].len();
-            self.beyond_earliest = u64::MAX;
-        }
-    }
-
-    /// Takes the first node off the list being drained; the drain ends with the list's last.
-    fn take_from(&mut self, nodes: &mut impl Timed, list: u16) -> u32 {
-        let node = self.lists[list as usize].pop_front(nodes).expect("a list being drained is not empty");
-        self.len -= 1;
-        if list == BEYOND {
-            // Removals may have left the count too high: then some are looked at twice, but none is left out.
-            self.beyond_unseen -= 1;
-            if self.beyond_unseen == 0 {
-                self.draining = None;
-            }
-        }
-        if self.lists[list as usize].is_empty() {
+    /// Files a chunk of the slot anew, nearer to its time. Returns how many hints it had.
+    fn drain_chunk(&mut self, slot: Slot, records: &mut impl Records) -> usize {
+        let list = slot.list();
+        let mut taken = [Hint::NONE; CHUNK_HINTS];
+        let hints = self.lists[list].pop_chunk(&mut self.chunks, &mut taken);
+        self.len -= hints.len();
+        if self.lists[list].is_empty() {
             self.note_emptied(list);
         }
-        node
+        if slot.level == 0 {
+            records.expire(hints, slot.start as i64);
+            return hints.len();
+        }
+        if slot.level <= READ_AHEAD_LEVEL {
+            records.read_ahead(hints);
+        }
+        for &hint in &*hints {
+            let Some(due) = due_in(slot, hint, records) else { continue };
+            if due <= self.elapsed {
+                records.expire(&[hint], due as i64);
+            } else {
+                self.push(level_for(self.elapsed, due), due, hint);
+            }
+        }
+        hints.len()
     }
 
-    fn note_emptied(&mut self, list: u16) {
-        if list == BEYOND {
-            self.beyond_earliest = u64::MAX;
-        } else {
-            self.occupied[list as usize / SLOTS] &= !(1 << (list as usize % SLOTS));
+    /// Puts what is not stale of the list's first chunk at its end. Returns how many hints the chunk had.
+    fn sweep_chunk(&mut self, list: usize, is_current: impl Fn(Hint) -> bool) -> usize {
+        let mut taken = [Hint::NONE; CHUNK_HINTS];
+        let hints = self.lists[list].pop_chunk(&mut self.chunks, &mut taken);
+        // Without a branch on what is likely to be found: it would be guessed wrong all the time.
+        let mut kept = 0;
+        for at in 0..hints.len() {
+            let hint = hints[at];
+            hints[kept] = hint;
+            kept += usize::from(is_current(hint));
         }
-        if self.draining == Some(list) {
-            self.draining = None;
+        self.lists[list].extend(&mut self.chunks, &hints[..kept]);
+        self.len = self.len - hints.len() + kept;
+        if self.lists[list].is_empty() {
+            self.note_emptied(list);
         }
+        hints.len()
     }
 }
 
@@ -296,15 +387,33 @@ fn on_wheel(ms: i64) -> u64 {
     ms.max(0) as u64
 }
 
-/// The slot for `due` when the wheel's time is `elapsed`, earlier than `due`.
-fn slot_for(elapsed: u64, due: u64) -> u16 {
-    // `| 63`: a difference within the lowest digit is level 0.
-    let level = (((elapsed ^ due) | (SLOTS as u64 - 1)).ilog2() / SLOT_BITS) as usize;
-    if level >= LEVELS {
-        return BEYOND;
+/// The lowest bit of a time that tells slots of this level apart.
+fn shift(level: usize) -> u32 {
+    SLOT_BITS * level as u32
+}
+
+fn list_of(level: usize, time: u64) -> usize {
+    level * RING + (time >> shift(level)) as usize % RING
+}
+
+/// The lowest level whose windows reach `due` when the wheel's time is `elapsed`, which is earlier.
+fn level_for(elapsed: u64, due: u64) -> usize {
+    // A due time nearer than a window's span is in the current window or the next, so this level will do…
+    let level = (((due - elapsed) | (WINDOW - 1)).ilog2() / SLOT_BITS) as usize;
+    // …and so may the one below, whose window is nearer than twice its span, but none lower.
+    let windows_below = (due >> shift(level)) - (elapsed >> shift(level));
+    level - usize::from(level > 0 && windows_below <= 1)
+}
+
+/// When the record of a hint in `slot` is due; `None` if the slot is too wide for the hint alone to say it and the
+/// hint is stale.
+fn due_in(slot: Slot, hint: Hint, records: &impl Records) -> Option<u64> {
+    let bits = shift(slot.level);
+    if bits <= Hint::DUE_BITS {
+        return Some(slot.start | u64::from(hint.lower_due()) & ((1 << bits) - 1));
     }
-    let slot = due >> (SLOT_BITS * level as u32) & (SLOTS as u64 - 1);
-    (level * SLOTS) as u16 + slot as u16
+    let due = on_wheel(records.due_ms(hint)?);
+    (slot.start..=slot.last()).contains(&due).then_some(due)
 }
 
 #[cfg(test)]
@@ -314,61 +423,64 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Nodes with nothing but what the wheel needs.
+    /// Records that are nothing but due times; a removed one is `None`.
     #[derive(Clone, Default)]
-    struct Dues(Vec<Entry>);
-
-    #[derive(Clone, Copy)]
-    struct Entry {
-        due_ms: i64,
-        next: u32,
-        prev: u32,
-        slot: u16,
+    struct Dues {
+        due_ms: Vec<Option<i64>>,
+        expired: Vec<u32>,
     }
 
     impl Dues {
         fn new(dues_ms: &[i64]) -> Self {
-            Self(dues_ms.iter().map(|&due_ms| Entry { due_ms, next: 0, prev: 0, slot: u16::MAX }).collect())
+            Self { due_ms: dues_ms.iter().copied().map(Some).collect(), expired: Vec::new() }
+        }
+
+        /// Files the record `name`.
+        fn file(&self, wheel: &mut Wheel, name: u32) -> Filed {
+            let due_ms = self.due_ms[name as usize].unwrap();
+            wheel.file(Hint::new(name, 0, due_ms), due_ms)
         }
     }
 
-    impl Links for Dues {
-        fn next(&self, node: u32) -> u32 {
-            self.0[node as usize].next
+    impl Records for Dues {
+        fn due_ms(&self, hint: Hint) -> Option<i64> {
+            self.due_ms[hint.name() as usize]
         }
-        fn prev(&self, node: u32) -> u32 {
-            self.0[node as usize].prev
+
+        fn read_ahead(&self, hints: &[Hint]) {
+            assert!(!hints.is_empty());
         }
-        fn set_next(&mut self, node: u32, next: u32) {
-            self.0[node as usize].next = next;
-        }
-        fn set_prev(&mut self, node: u32, prev: u32) {
-            self.0[node as usize].prev = prev;
+
+        fn expire(&mut self, hints: &[Hint], due_ms: i64) {
+            for &hint in hints {
+                if let Some(own_ms) = self.due_ms[hint.name() as usize] {
+                    assert_eq!(own_ms, due_ms, "expired at the wrong time");
+                    self.expired.push(hint.name());
+                }
+            }
         }
     }
 
-    impl Timed for Dues {
-        fn due_ms(&self, node: u32) -> i64 {
-            self.0[node as usize].due_ms
-        }
-        fn slot(&self, node: u32) -> u16 {
-            self.0[node as usize].slot
-        }
-        fn set_slot(&mut self, node: u32, slot: u16) {
-            self.0[node as usize].slot = slot;
-        }
+    fn advance(wheel: &mut Wheel, records: &mut Dues, now_ms: i64) -> Vec<u32> {
+        let mut budget = 1_000_000;
+        assert!(wheel.advance(now_ms, &mut budget, records));
+        records.check(wheel);
+        std::mem::take(&mut records.expired)
     }
 
-    fn advance(wheel: &mut Wheel, nodes: &mut Dues, now_ms: i64) -> Vec<u32> {
-        let (mut expired, mut budget) = (Vec::new(), 1_000_000);
-        assert!(wheel.advance(nodes, now_ms, &mut budget, |_, node| expired.push(node)));
-        wheel.check_invariants(nodes);
-        expired
+    impl Dues {
+        /// Checks the wheel; once expired, a record is not waiting any more.
+        fn check(&mut self, wheel: &Wheel) {
+            for &name in &self.expired {
+                self.due_ms[name as usize] = None;
+            }
+            wheel.check_invariants(|hint| self.due_ms(hint));
+        }
     }
 
     /// The times at which a level, a slot or the arithmetic ends, and their neighbours.
     fn edges() -> Vec<i64> {
-        let powers = [0, 1, 6, 12, 18, 36, 42, 47, 48, 54, 62].map(|power| 1i64 << power);
+        let powers = [0, 1, 6, 7, 12, 13, 18, 24, 36, 42, 48, 54, 60, 61, 62].map(|power| 1i64 << power);
         let around = powers.iter().flat_map(|&edge| [edge - 1, edge, edge + 1]);
         let mut edges: Vec<_> = around.chain([i64::MIN, -65, -1, i64::MAX - 1, i64::MAX, 3 << 48]).collect();
         edges.sort_unstable();
@@ -382,15 +494,15 @@ mod tests {
         for &start_ms in &edges {
             for &due_ms in &edges {
                 for &now_ms in &edges {
-                    let mut nodes = Dues::new(&[due_ms]);
+                    let mut records = Dues::new(&[due_ms]);
                     let mut wheel = Wheel::new(start_ms);
-                    if wheel.file(&mut nodes, 0) == Filed::Expired {
+                    if records.file(&mut wheel, 0) == Filed::Expired {
                         assert!(due_ms <= start_ms.max(0), "{due_ms} came early at {start_ms}");
                         continue;
                     }
                     let wake_ms = wheel.next_wake_ms().unwrap();
                     assert!(wake_ms <= due_ms, "waking at {wake_ms} for {due_ms}");
-                    let expired = !advance(&mut wheel, &mut nodes, now_ms).is_empty();
+                    let expired = !advance(&mut wheel, &mut records, now_ms).is_empty();
                     assert_eq!(expired, due_ms <= now_ms, "{due_ms} from {start_ms} at {now_ms}");
                     assert_eq!(wheel.next_wake_ms().is_none(), expired);
                 }
@@ -399,66 +511,123 @@ mod tests {
     }
 
     #[test]
-    fn waking_when_told_meets_each_due_time_after_a_few_hops() {
-        let edges = edges();
-        let mut nodes = Dues::new(&edges);
-        let mut wheel = Wheel::new(0);
-        let mut waiting: Vec<_> = (0..edges.len() as u32).collect();
-        waiting.retain(|&node| wheel.file(&mut nodes, node) == Filed::Waiting);
-        let mut hops = 0;
-        while let Some(wake_ms) = wheel.next_wake_ms() {
-            let expired = advance(&mut wheel, &mut nodes, wake_ms);
-            let rest = waiting.split_off(expired.len());
-            assert_eq!(waiting, expired, "out of order at {wake_ms}");
-            assert!(expired.iter().all(|&node| nodes.due_ms(node) == wake_ms));
-            waiting = rest;
-            hops += 1;
-            assert!(hops < edges.len() * (LEVELS + 2), "waking too often");
+    fn the_level_is_the_lowest_whose_windows_reach() {
+        let edges: Vec<u64> = edges().iter().map(|&edge| on_wheel(edge)).collect();
+        for &elapsed in &edges {
+            for &due in edges.iter().filter(|&&due| due > elapsed) {
+                let window = |time: u64, level| time.checked_shr(shift(level) + SLOT_BITS).unwrap_or(0);
+                let reaches = |&level: &usize| window(due, level) - window(elapsed, level) <= 1;
+                let lowest = (0..LEVELS).find(reaches).unwrap();
+                assert_eq!(level_for(elapsed, due), lowest, "{due} from {elapsed}");
+            }
         }
-        assert!(waiting.is_empty());
     }
 
     #[test]
-    fn a_jump_to_the_end_of_time_passes_every_block_that_has_an_entry() {
+    fn waking_when_told_meets_each_due_time_after_a_few_hops() {
+        for prepares in [false, true] {
+            let edges = edges();
+            let mut records = Dues::new(&edges);
+            let mut wheel = Wheel::new(0);
+            let mut waiting: Vec<_> = (0..edges.len() as u32).collect();
+            waiting.retain(|&name| records.file(&mut wheel, name) == Filed::Waiting);
+            let mut hops = 0;
+            while let Some(wake_ms) = wheel.next_wake_ms() {
+                let prepare_ms = wheel.next_prepare_ms().filter(|_| prepares);
+                let now_ms = prepare_ms.map_or(wake_ms, |prepare_ms| prepare_ms.min(wake_ms));
+                let expired = advance(&mut wheel, &mut records, now_ms);
+                assert!(!prepares || wheel.prepare(&mut 1_000, &mut records));
+                records.check(&wheel);
+                let rest = waiting.split_off(expired.len());
+                assert_eq!(waiting, expired, "out of order at {now_ms}");
+                assert!(expired.iter().all(|&name| edges[name as usize] == wake_ms));
+                assert!(!prepares || wake_ms > now_ms || !expired.is_empty(), "woken in vain");
+                waiting = rest;
+                hops += 1;
+                assert!(hops < edges.len() * (LEVELS + 2), "waking too often");
+            }
+            assert!(waiting.is_empty());
+        }
+    }
+
+    #[test]
+    fn what_was_prepared_leaves_nothing_to_do_at_the_boundary() {
+        // Two weeks of schedules, one a minute; then the boundary of a slot that spans twelve days.
+        let boundary_ms = 1_000 << shift(5);
+        let dues: Vec<i64> = (0..20_000).map(|minute| boundary_ms + minute * 60_000).collect();
+        let mut records = Dues::new(&dues);
+        let mut wheel = Wheel::new(boundary_ms - (5 << shift(5)));
+        for name in 0..dues.len() as u32 {
+            records.file(&mut wheel, name);
+        }
+        loop {
+            let ahead_ms = wheel.next_prepare_ms().unwrap();
+            if ahead_ms >= boundary_ms {
+                break;
+            }
+            assert!(wheel.advance(ahead_ms, &mut 0, &mut records), "nothing is due yet");
+            while !wheel.prepare(&mut 100, &mut records) {}
+            records.check(&wheel);
+        }
+        let mut budget = 1_000;
+        assert!(wheel.advance(boundary_ms, &mut budget, &mut records));
+        assert_eq!((records.expired.len(), budget), (1, 999), "the boundary costs what is due at it");
+    }
+
+    #[test]
+    fn a_jump_to_the_end_of_time_passes_every_record() {
         let dues: Vec<i64> = (0..500).map(|i| i64::MAX / 500 * i + i).collect();
-        let mut nodes = Dues::new(&dues);
+        let mut records = Dues::new(&dues);
         let mut wheel = Wheel::new(-1);
-        let waiting: Vec<u32> = (0..500).filter(|&n| wheel.file(&mut nodes, n) == Filed::Waiting).collect();
-        assert_eq!(advance(&mut wheel, &mut nodes, i64::MAX), waiting);
+        let waiting: Vec<u32> =
+            (0..500).filter(|&name| records.file(&mut wheel, name) == Filed::Waiting).collect();
+        assert_eq!(advance(&mut wheel, &mut records, i64::MAX), waiting);
+        assert!(wheel.is_empty());
     }
 
     #[test]
     fn what_is_due_together_comes_in_the_order_it_was_filed() {
-        let mut nodes = Dues::new(&[5_000; 20]);
+        let mut records = Dues::new(&[5_000; 200]);
         let mut wheel = Wheel::new(0);
-        for node in 0..20 {
-            wheel.file(&mut nodes, node);
+        for name in 0..200 {
+            records.file(&mut wheel, name);
         }
-        assert_eq!(advance(&mut wheel, &mut nodes, 9_999), (0..20).collect::<Vec<_>>());
-    }
-
-    #[test]
-    fn removing_the_earliest_beyond_delays_nothing_else() {
-        let block = 1i64 << 48;
-        let mut nodes = Dues::new(&[block + 1, 2 * block + 1]);
-        let mut wheel = Wheel::new(0);
-        wheel.file(&mut nodes, 0);
-        wheel.file(&mut nodes, 1);
-        wheel.remove(&mut nodes, 0);
-        wheel.check_invariants(&nodes);
-        assert_eq!(advance(&mut wheel, &mut nodes, 2 * block), Vec::<u32>::new());
-        assert_eq!(advance(&mut wheel, &mut nodes, 2 * block + 1), vec![1]);
+        assert_eq!(advance(&mut wheel, &mut records, 9_999), (0..200).collect::<Vec<_>>());
     }
 
     #[test]
     fn slots_are_counted_by_their_start() {
-        let mut nodes = Dues::new(&[1, 63, 64, 127, 4_096, 1 << 48]);
+        let records = Dues::new(&[1, 63, 64, 127, 128, 4_096, 1 << 48]);
         let mut wheel = Wheel::new(0);
-        for node in 0..6 {
-            wheel.file(&mut nodes, node);
+        for name in 0..7 {
+            records.file(&mut wheel, name);
         }
-        let counts = [0, 1, 63, 64, 127, 4_095, 4_096, 1 << 47, 1 << 48];
-        assert_eq!(counts.map(|until_ms| wheel.count_until(until_ms)), [0, 1, 2, 4, 4, 4, 5, 5, 6]);
+        let counts = [0, 1, 63, 64, 126, 127, 128, 4_095, 4_096, 1 << 47, 1 << 48];
+        let counts = counts.map(|until_ms| wheel.count_until(until_ms));
+        assert_eq!(counts, [0, 1, 2, 3, 3, 4, 5, 5, 6, 6, 7]);
+    }
+
+    #[test]
+    fn a_sweep_drops_what_is_stale_and_nothing_else() {
+        let dues: Vec<i64> = (0..5_000).map(|i| 1 + i * i * 37).collect();
+        let mut records = Dues::new(&dues);
+        let mut wheel = Wheel::new(0);
+        for name in 0..5_000 {
+            records.file(&mut wheel, name);
+        }
+        for name in (0..5_000).filter(|name| name % 5 != 0) {
+            records.due_ms[name] = None;
+        }
+        let mut calls = 0;
+        while !wheel.sweep(&mut 100, |hint| records.due_ms(hint).is_some()) {
+            records.check(&wheel);
+            calls += 1;
+        }
+        assert!(calls > 20, "{calls} calls");
+        assert_eq!(wheel.len(), 1_000);
+        let expected: Vec<u32> = (0..5_000).filter(|name| name % 5 == 0).collect();
+        assert_eq!(advance(&mut wheel, &mut records, i64::MAX), expected);
+        assert!(wheel.sweep(&mut 10_000, |_| true), "an empty wheel is swept at once");
     }
 
     fn due_time() -> impl Strategy<Value = i64> {
@@ -472,33 +641,51 @@ mod tests {
         fn the_wheel_is_a_sorted_list(
             start_ms in 0..200i64,
             dues in prop::collection::vec(due_time(), 1..60),
-            mut times in prop::collection::vec((due_time(), 0..8usize, any::<prop::sample::Index>()), 0..60),
+            copies in 1..130u32,
+            mut times in prop::collection::vec((due_time(), 0..80usize, any::<prop::sample::Index>()), 0..60),
         ) {
-            let mut nodes = Dues::new(&dues);
+            // A few due times many times over, so that a slot has more than a chunk.
+            let dues: Vec<i64> = dues.iter().copied().chain((1..copies).map(|_| dues[0])).collect();
+            let mut records = Dues::new(&dues);
             let mut wheel = Wheel::new(start_ms);
             let mut waiting: Vec<u32> = (0..dues.len() as u32).collect();
-            waiting.retain(|&node| wheel.file(&mut nodes, node) == Filed::Waiting);
+            waiting.retain(|&name| records.file(&mut wheel, name) == Filed::Waiting);
+            for name in 0..dues.len() as u32 {
+                if !waiting.contains(&name) {
+                    records.due_ms[name as usize] = None;
+                }
+            }
             times.sort_unstable_by_key(|&(now_ms, ..)| now_ms);
             let mut last_ms = i64::MIN;
             for (now_ms, budget, victim) in times {
                 let mut left = budget;
-                let mut expired = Vec::new();
-                let done = wheel.advance(&mut nodes, now_ms, &mut left, |_, node| expired.push(node));
-                wheel.check_invariants(&nodes);
-                for node in expired {
-                    prop_assert!(dues[node as usize] <= now_ms, "early");
-                    prop_assert!(dues[node as usize] >= last_ms, "out of order");
-                    last_ms = dues[node as usize];
-                    waiting.retain(|&other| other != node);
+                let done = wheel.advance(now_ms, &mut left, &mut records);
+                records.check(&wheel);
+                for name in std::mem::take(&mut records.expired) {
+                    prop_assert!(dues[name as usize] <= now_ms, "early");
+                    prop_assert!(dues[name as usize] >= last_ms, "out of order");
+                    last_ms = dues[name as usize];
+                    waiting.retain(|&other| other != name);
                 }
-                let first_ms = waiting.iter().map(|&node| dues[node as usize]).min();
+                let first_ms = waiting.iter().map(|&name| dues[name as usize]).min();
                 prop_assert!(!done || first_ms.is_none_or(|first_ms| first_ms > now_ms), "left behind");
                 prop_assert!(done || left == 0, "stopped with budget left");
-                prop_assert_eq!(wheel.next_wake_ms().is_some(), first_ms.is_some());
-                prop_assert!(wheel.next_wake_ms() <= first_ms, "waking late");
+                if let Some(first_ms) = first_ms {
+                    prop_assert!(wheel.next_wake_ms().unwrap() <= first_ms, "waking late");
+                }
+                let mut left = budget;
+                let prepared = wheel.prepare(&mut left, &mut records);
+                prop_assert!(prepared || left == 0);
+                records.check(&wheel);
+                prop_assert!(records.expired.is_empty(), "nothing expires by preparing");
+                if prepared && let (Some(ahead_ms), Some(wake_ms)) = (wheel.next_prepare_ms(), wheel.next_wake_ms()) {
+                    prop_assert!(ahead_ms > wheel.now_ms() || wake_ms == wheel.now_ms(), "never done preparing");
+                }
                 if !waiting.is_empty() {
-                    wheel.remove(&mut nodes, waiting.swap_remove(victim.index(waiting.len())));
-                    wheel.check_invariants(&nodes);
+                    let victim = waiting.swap_remove(victim.index(waiting.len()));
+                    records.due_ms[victim as usize] = None;
+                    wheel.sweep(&mut budget.clone(), |hint| records.due_ms(hint).is_some());
+                    records.check(&wheel);
                 }
             }
         }

@@ -102,6 +102,7 @@ impl<C: ConsumerContext + 'static> Log for PartitionLog<C> {
                 *after_record = offset + 1;
                 sink(LogItem::Record(LogRecord { offset, key, value, headers }));
             }
+            QueueItem::Ahead { keys } => sink(LogItem::Ahead(keys)),
             QueueItem::End { offset } => sink(LogItem::End(offset)),
             QueueItem::Error { code, reason } => failure = Some(log_error(code, reason)),
         });

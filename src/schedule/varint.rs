@@ -15,6 +15,19 @@ pub fn write(out: &mut Vec<u8>, value: i64) {
     out.push(rest as u8);
 }
 
+/// Writes `value` to the front of `out`, which has room for it, and gives its length in bytes.
+pub fn put(out: &mut [u8], value: i64) -> usize {
+    let mut rest = ((value << 1) ^ (value >> 63)) as u64;
+    let mut len = 0;
+    while rest >= 0x80 {
+        out[len] = rest as u8 | 0x80;
+        rest >>= 7;
+        len += 1;
+    }
+    out[len] = rest as u8;
+    len + 1
+}
+
 /// Bytes that [`write()`] appends for `value`.
 #[must_use]
 pub fn len(value: i64) -> usize {
@@ -54,6 +67,9 @@ mod tests {
             let mut bytes = Vec::new();
             write(&mut bytes, value);
             prop_assert_eq!(bytes.len(), len(value));
+            let mut room = [0; MAX_LEN];
+            let put_len = put(&mut room, value);
+            prop_assert_eq!(&room[..put_len], bytes.as_slice());
             bytes.extend_from_slice(&tail);
             let mut input = bytes.as_slice();
             prop_assert_eq!(read(&mut input), Some(value));

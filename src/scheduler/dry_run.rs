@@ -86,6 +86,7 @@ fn load(
         let before = shard.applied();
         let outcome = log.read(WAIT, usize::MAX, &mut |item| match item {
             LogItem::End(offset) => shard.reached(offset),
+            LogItem::Ahead(keys) => shard.warm(keys),
             LogItem::Record(record) => {
                 report.records += 1;
                 let now = Now { wall_ms: clock.now_ms(), monotonic_ms: clock.monotonic_ms() };

@@ -27,6 +27,9 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 const READ_BUDGET: usize = 2_000;
 /// Entries moved in the wheel between two looks at the clock.
 pub(super) const ADVANCE_BUDGET: usize = 4_000;
+
+/// Steps of housekeeping in a round: some tens of microseconds, so that it never keeps anything that is due waiting.
+const TIDY_BUDGET: usize = 1_000;
 const PUBLISH_EVERY_MS: u64 = 200;
 const PROGRESS_EVERY_MS: u64 = 5_000;
 /// After another instance fenced this one: longer than a heartbeat round, so that a loss of the partition is known
@@ -320,7 +323,9 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
         self.run_commands()?;
         let wait = self.wait_for_next();
         self.read(wait)?;
-        self.fire()
+        self.fire()?;
+        self.shard.tidy(self.clock.now_ms(), TIDY_BUDGET);
+        Ok(())
     }
 
     fn wait_for_next(&mut self) -> Duration {
@@ -330,7 +335,8 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
         if !self.repairs.is_empty() || !self.waiting.is_empty() {
             return Duration::ZERO;
         }
-        let Some(wake_ms) = self.next_fire_ms() else { return LONGEST_SLEEP };
+        let something_to_do = [self.next_fire_ms(), self.shard.next_tidy()];
+        let Some(wake_ms) = something_to_do.into_iter().flatten().min() else { return LONGEST_SLEEP };
         let wait_ms = wake_ms.saturating_sub(self.clock.now_ms()).max(0) as u64;
         Duration::from_millis(wait_ms).min(LONGEST_SLEEP)
     }
@@ -354,6 +360,7 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
                 *last_end = offset;
                 shard.reached(offset);
             }
+            LogItem::Ahead(keys) => shard.warm(keys),
             LogItem::Record(record) => {
                 if let Some(Applied::Overtaken(handle)) = applier.apply(&record, shard, counters, now) {
                     repairs.push_back(handle);

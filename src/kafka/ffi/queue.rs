@@ -51,6 +51,10 @@ pub(in crate::kafka) enum QueueItem<'a> {
         value: Option<&'a [u8]>,
         headers: crate::schedule::Headers<'a>,
     },
+    /// The keys of the records that follow in this call.
+    Ahead {
+        keys: &'a [&'a [u8]],
+    },
     End {
         offset: i64,
     },
@@ -59,6 +63,9 @@ pub(in crate::kafka) enum QueueItem<'a> {
         reason: String,
     },
 }
+
+/// Messages that are taken from the queue before the first of them is handed over, so that the keys are known ahead.
+const GROUP: usize = 32;
 
 impl NativeQueue {
     /// Splits the partition's queue off. Call it *before* the partition is assigned: a record fetched in between would
@@ -98,15 +105,24 @@ impl NativeQueue {
     ) -> usize {
         let mut wait_ms = i32::try_from(wait.as_millis()).unwrap_or(i32::MAX);
         let mut taken = 0;
+        let mut group: Vec<OwnMessage> = Vec::new();
         while taken < max {
-            // SAFETY: a valid queue; the message is ours until dropped.
-            let message = unsafe { sys::rd_kafka_consume_queue(self.queue.queue.as_ptr(), wait_ms) };
-            let Some(message) = NonNull::new(message) else { break };
-            let message = OwnMessage(message);
-            // SAFETY: a live message.
-            unsafe { self.hand_over(message.0.as_ref(), sink) };
-            wait_ms = 0;
-            taken += 1;
+            while group.len() < GROUP.min(max - taken) {
+                // SAFETY: a valid queue; the message is ours until dropped.
+                let message = unsafe { sys::rd_kafka_consume_queue(self.queue.queue.as_ptr(), wait_ms) };
+                let Some(message) = NonNull::new(message) else { break };
+                group.push(OwnMessage(message));
+                wait_ms = 0;
+            }
+            if group.is_empty() {
+                break;
+            }
+            taken += group.len();
+            announce(&group, sink);
+            for message in group.drain(..) {
+                // SAFETY: a live message.
+                unsafe { self.hand_over(message.0.as_ref(), sink) };
+            }
         }
         taken
     }
@@ -175,6 +191,28 @@ impl QueueWaker {
 unsafe fn bytes<'a>(data: *const c_void, len: usize) -> Option<&'a [u8]> {
     // SAFETY: by the caller's promise.
     (!data.is_null()).then(|| unsafe { std::slice::from_raw_parts(data.cast::<u8>(), len) })
+}
+
+/// Says the keys of a group; one message alone is no news.
+fn announce(group: &[OwnMessage], sink: &mut dyn FnMut(QueueItem<'_>)) {
+    if group.len() < 2 {
+        return;
+    }
+    let mut keys = [&[][..]; GROUP];
+    let mut count = 0;
+    for message in group {
+        // SAFETY: a live message, whose key lives as long as it does.
+        let key = unsafe {
+            let message = message.0.as_ref();
+            bytes(message.key, message.key_len)
+        };
+        // An error's message has no key, nor has a record that is no schedule.
+        if let Some(key) = key {
+            keys[count] = key;
+            count += 1;
+        }
+    }
+    sink(QueueItem::Ahead { keys: &keys[..count] });
 }
 
 /// # Safety

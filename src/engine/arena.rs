@@ -1,0 +1,676 @@
+//! Where the records are: blocks of memory by size, each named by a `u32`.
+//!
+//! A memory allocator would do, were it not for what happens when most of the records leave: those that stay are
+//! scattered over all its pages, and none goes back to the system. Only who knows who points to a block may move it.
+//! So: segments of a megabyte, each cut into blocks of one size; a freed block is used again for a record of about its
+//! size, which under steady change moves nothing at all; and where more than a quarter of the blocks of a size lie
+//! free, the emptiest segment is [cleared](Arena::next_to_move), a record at a time.
+//!
+//! A name is a segment and a place in it, in units of 16 bytes: so an arena holds up to 64 GiB.
+
+use std::collections::BTreeSet;
+
+use super::memory::Memory;
+use super::prefetch::prefetch;
+use super::record::{self, Place};
+
+const UNIT_BYTES: usize = 16;
+const SEGMENT_BITS: u32 = 16;
+/// Units in a segment: together one megabyte.
+const SEGMENT_UNITS: usize = 1 << SEGMENT_BITS;
+
+/// Blocks of up to this many units, one kilobyte, come in every size; above, in sixteen sizes for each doubling.
+const FINE_UNITS: usize = 1 << FINE_BITS;
+const FINE_BITS: u32 = 6;
+const SIZE_BITS: u32 = 4;
+
+/// Larger than that, and a block has a segment to itself.
+const SHARED_UNITS: usize = SEGMENT_UNITS / 8;
+
+/// What a look-up reads of a record: its front and most of the ID.
+const LOOKED_UP_BYTES: usize = 48;
+
+/// A segment that has become empty is kept for the next record if no more than that of it was ever used.
+const KEPT_BYTES: usize = 64 << 10;
+
+/// The place of no block.
+const NIL: u32 = u32::MAX;
+
+/// The records of a set.
+#[derive(Debug)]
+pub(super) struct Arena {
+    segments: Vec<Option<Segment>>,
+    /// Numbers of segments that are not used.
+    vacant: BTreeSet<u32>,
+    classes: Vec<Class>,
+    len: usize,
+    touched_bytes: usize,
+    /// The stamp of the next block that is used for the first time: after a segment was given back and allocated anew,
+    /// its names should not begin with the stamps they had.
+    fresh_stamp: u8,
+    /// The segment that is being cleared, and the unit from which on blocks may be left.
+    clearing: Option<(u32, u32)>,
+}
+
+/// Blocks of one size.
+#[derive(Debug)]
+struct Segment {
+    memory: Memory,
+    block_units: u32,
+    /// Units that were ever used, from the front on.
+    used_units: u32,
+    /// Blocks that are used.
+    live: u32,
+    /// The first unit of a free block, which holds that of the next, or [`NIL`].
+    free: u32,
+}
+
+impl Segment {
+    fn blocks(&self) -> usize {
+        (self.used_units / self.block_units) as usize
+    }
+
+    fn block_bytes(&self) -> usize {
+        self.block_units as usize * UNIT_BYTES
+    }
+
+    fn touched_bytes(&self) -> usize {
+        self.used_units as usize * UNIT_BYTES
+    }
+
+    fn can_grow(&self) -> bool {
+        (self.used_units + self.block_units) as usize <= SEGMENT_UNITS
+    }
+
+    /// The block that begins at `unit`.
+    fn block(&self, unit: usize) -> &[u8] {
+        &self.memory[unit * UNIT_BYTES..][..self.block_bytes()]
+    }
+
+    fn block_mut(&mut self, unit: usize) -> &mut [u8] {
+        let len = self.block_bytes();
+        &mut self.memory[unit * UNIT_BYTES..][..len]
+    }
+}
+
+/// One step of a walk over the records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// Here is a record; the walk goes on at the name after it.
+    Record(u32),
+    /// The budget ended; the walk goes on at this name.
+    Paused(u32),
+    /// There are no more records.
+    End,
+}
+
+/// The segments with blocks of one size.
+#[derive(Debug, Default)]
+struct Class {
+    segments: Vec<u32>,
+    /// Those with free blocks, but for the current one. The lowest is filled first, so that the highest drain.
+    with_holes: BTreeSet<u32>,
+    /// Where the next record goes, as long as there are free blocks.
+    current: Option<u32>,
+    /// Where it goes when there are no free blocks anywhere.
+    growing: Option<u32>,
+    blocks_a_segment: usize,
+    blocks: usize,
+    live: usize,
+}
+
+impl Class {
+    /// Whether clearing a segment is worth while: a quarter of the blocks is free, and there is room for what is in it.
+    fn is_sparse(&self) -> bool {
+        let free = self.blocks - self.live;
+        free * 4 > self.blocks && self.segments.len() > 1 && free >= self.blocks_a_segment
+    }
+}
+
+impl Arena {
+    pub(super) fn new() -> Self {
+        Self {
+            segments: Vec::new(),
+            vacant: BTreeSet::new(),
+            classes: Vec::new(),
+            len: 0,
+            touched_bytes: 0,
+            fresh_stamp: 0,
+            clearing: None,
+        }
+    }
+
+    /// Records in the arena.
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Bytes of memory that was used, free blocks included.
+    pub(super) fn allocated_bytes(&self) -> usize {
+        self.touched_bytes
+            + self.segments.capacity() * size_of::<Option<Segment>>()
+            + self.classes.capacity() * size_of::<Class>()
+    }
+
+    /// A block for a record of `len` bytes. Its place is [`Unfiled`](Place::Unfiled), the rest is for the caller to
+    /// write.
+    pub(super) fn allocate(&mut self, len: usize) -> u32 {
+        let units = block_units(len);
+        let number = if units > SHARED_UNITS { self.add_segment(units) } else { self.segment_for(units) };
+        let fresh_stamp = self.fresh_stamp;
+        let segment = self.segment_mut(number as usize);
+        let is_fresh = segment.free == NIL;
+        let unit = if is_fresh {
+            let unit = segment.used_units as usize;
+            segment.used_units += units as u32;
+            record::set_stamp(segment.block_mut(unit), fresh_stamp);
+            unit
+        } else {
+            let unit = segment.free as usize;
+            segment.free = next_free(segment.block(unit));
+            unit
+        };
+        record::set_place(segment.block_mut(unit), Place::Unfiled);
+        segment.live += 1;
+        self.touched_bytes += if is_fresh { units * UNIT_BYTES } else { 0 };
+        if units <= SHARED_UNITS {
+            let class = &mut self.classes[class_of(units)];
+            class.blocks += usize::from(is_fresh);
+            class.live += 1;
+        }
+        self.len += 1;
+        number << SEGMENT_BITS | unit as u32
+    }
+
+    /// Gives back the block of that name, which must be in use.
+    pub(super) fn free(&mut self, name: u32) {
+        let (number, unit) = split(name);
+        let segment = self.segment_mut(number);
+        let next = segment.free;
+        let was_full = next == NIL;
+        let block = segment.block_mut(unit);
+        record::set_place(block, Place::Free);
+        set_next_free(block, next);
+        segment.free = unit as u32;
+        segment.live -= 1;
+        let (is_empty, units) = (segment.live == 0, segment.block_units as usize);
+        self.len -= 1;
+        let number = number as u32;
+        if units <= SHARED_UNITS {
+            let is_clearing = self.is_clearing(number);
+            let class = &mut self.classes[class_of(units)];
+            class.live -= 1;
+            if was_full && !is_clearing && class.current != Some(number) {
+                class.with_holes.insert(number);
+            }
+        }
+        if is_empty {
+            self.release(number);
+        }
+    }
+
+    /// Whether a record of `len` bytes may take the place of the one of that name.
+    pub(super) fn fits(&self, name: u32, len: usize) -> bool {
+        self.segment(split(name).0).block_units as usize == block_units(len)
+    }
+
+    /// The record of that name, if it is the name of one. Names may be used again, so whoever kept one has to look
+    /// whether it is the same record.
+    pub(super) fn get(&self, name: u32) -> Option<&[u8]> {
+        let (number, unit) = split(name);
+        let segment = self.segments.get(number)?.as_ref()?;
+        let is_block =
+            (unit as u32).is_multiple_of(segment.block_units) && (unit as u32) < segment.used_units;
+        let block = is_block.then(|| segment.block(unit))?;
+        (record::place(block) != Place::Free).then_some(block)
+    }
+
+    /// Asks for the front of the record of that name, if there is one.
+    pub(super) fn prefetch(&self, name: u32) {
+        let (number, unit) = split(name);
+        if let Some(Some(segment)) = self.segments.get(number)
+            && let Some(front) = segment.memory.get(unit * UNIT_BYTES..)
+            && let Some([first, .., last]) = front.get(..LOOKED_UP_BYTES.min(front.len()))
+        {
+            // A block may begin late in a cache line.
+            prefetch(first);
+            prefetch(last);
+        }
+    }
+
+    /// The next record that stands in the way of giving memory back, if there is one: it should be
+    /// [moved](Self::move_record). Looks at up to `budget` blocks, which it takes off `budget`.
+    pub(super) fn next_to_move(&mut self, budget: &mut usize) -> Option<u32> {
+        let (number, from) = match self.clearing {
+            Some(clearing) => clearing,
+            None => (self.choose_to_clear()?, 0),
+        };
+        let segment = self.segment(number as usize);
+        let (units, block_units) = (segment.used_units, segment.block_units);
+        let mut unit = from;
+        while unit < units {
+            if *budget == 0 {
+                self.clearing = Some((number, unit));
+                return None;
+            }
+            *budget -= 1;
+            let name = number << SEGMENT_BITS | unit;
+            unit += block_units;
+            if record::place(&self[name]) != Place::Free {
+                self.clearing = Some((number, unit));
+                return Some(name);
+            }
+        }
+        // Whoever was asked to move a record and did not has kept the segment in use: then nothing is gained.
+        self.clearing = None;
+        self.classes[class_of(block_units as usize)].with_holes.insert(number);
+        None
+    }
+
+    /// Whether [`next_to_move`](Self::next_to_move) has something to do. O(number of sizes).
+    pub(super) fn is_sparse(&self) -> bool {
+        self.clearing.is_some() || self.classes.iter().any(Class::is_sparse)
+    }
+
+    /// Copies the record to a new block, frees the old one and gives the new name.
+    pub(super) fn move_record(&mut self, name: u32) -> u32 {
+        let (number, unit) = split(name);
+        let moved = self.allocate(self.segment(number).block_bytes());
+        let (moved_number, moved_unit) = split(moved);
+        let segments = self.segments.get_disjoint_mut([number, moved_number]);
+        let [Some(from), Some(to)] = segments.expect("a segment that is being cleared takes no records")
+        else {
+            unreachable!("both are in use")
+        };
+        record::copy(from.block(unit), to.block_mut(moved_unit));
+        self.free(name);
+        moved
+    }
+
+    /// The first record from the name `from` on, in the order of memory; every block looked at is taken off `budget`.
+    pub(super) fn next_from(&self, from: u32, budget: &mut usize) -> Step {
+        let (mut number, mut unit) = split(from);
+        while let Some(segment) = self.segments.get(number) {
+            let Some(segment) = segment else {
+                (number, unit) = (number + 1, 0);
+                continue;
+            };
+            let (units, step) = (segment.used_units as usize, segment.block_units as usize);
+            if unit > 0 && unit < units {
+                unit = unit.next_multiple_of(step);
+            }
+            while unit < units {
+                let name = (number << SEGMENT_BITS | unit) as u32;
+                if *budget == 0 {
+                    return Step::Paused(name);
+                }
+                *budget -= 1;
+                if record::place(&self[name]) != Place::Free {
+                    return Step::Record(name);
+                }
+                unit += step;
+            }
+            (number, unit) = (number + 1, 0);
+        }
+        Step::End
+    }
+
+    /// Panics where the segments contradict themselves or each other, for tests.
+    pub(super) fn check_invariants(&self) {
+        let (mut len, mut touched_bytes) = (0, 0);
+        let mut classes: Vec<_> = self.classes.iter().map(|_| (0, 0, 0)).collect();
+        for (number, segment) in self.segments.iter().enumerate() {
+            let number = number as u32;
+            assert_eq!(self.vacant.contains(&number), segment.is_none(), "segment {number} is vacant");
+            let Some(segment) = segment else { continue };
+            let units = (0..segment.used_units).step_by(segment.block_units as usize);
+            let live = units.filter(|unit| self.get(number << SEGMENT_BITS | unit).is_some()).count();
+            let (mut at, mut free) = (segment.free, 0);
+            while at != NIL {
+                free += 1;
+                at = next_free(segment.block(at as usize));
+            }
+            assert_eq!(live, segment.live as usize, "live blocks of segment {number}");
+            assert_eq!(live + free, segment.blocks(), "blocks of segment {number}");
+            len += live;
+            touched_bytes += segment.touched_bytes();
+            if segment.block_units as usize <= SHARED_UNITS {
+                let at = class_of(segment.block_units as usize);
+                let class = &self.classes[at];
+                let counted = &mut classes[at];
+                *counted = (counted.0 + 1, counted.1 + segment.blocks(), counted.2 + live);
+                assert!(class.segments.contains(&number), "the class does not know segment {number}");
+                let is_listed = class.with_holes.contains(&number);
+                let is_open = class.current != Some(number) && !self.is_clearing(number);
+                assert_eq!(is_listed, is_open && segment.free != NIL, "holes of segment {number}");
+            }
+        }
+        let known = self.classes.iter().map(|class| (class.segments.len(), class.blocks, class.live));
+        assert!(known.eq(classes), "segments, blocks and records by size");
+        assert_eq!((len, touched_bytes), (self.len, self.touched_bytes), "records, bytes");
+    }
+
+    fn segment(&self, number: usize) -> &Segment {
+        self.segments[number].as_ref().expect("the name of a record leads to a segment in use")
+    }
+
+    fn segment_mut(&mut self, number: usize) -> &mut Segment {
+        self.segments[number].as_mut().expect("the name of a record leads to a segment in use")
+    }
+
+    fn is_clearing(&self, number: u32) -> bool {
+        self.clearing.is_some_and(|(clearing, _)| clearing == number)
+    }
+
+    /// The segment that the next record of this size goes to.
+    fn segment_for(&mut self, units: usize) -> u32 {
+        let at = class_of(units);
+        if at >= self.classes.len() {
+            self.classes.resize_with(at + 1, Class::default);
+        }
+        let class = &self.classes[at];
+        if let Some(current) = class.current.filter(|&current| self.segment(current as usize).free != NIL) {
+            return current;
+        }
+        let growing = class.growing.filter(|&growing| self.segment(growing as usize).can_grow());
+        let class = &mut self.classes[at];
+        class.current = class.with_holes.pop_first();
+        if let Some(number) = class.current.or(growing) {
+            return number;
+        }
+        let number = self.add_segment(units);
+        self.classes[at].growing = Some(number);
+        self.classes[at].blocks_a_segment = SEGMENT_UNITS / units;
+        number
+    }
+
+    fn add_segment(&mut self, units: usize) -> u32 {
+        let number = self.vacant.pop_first().unwrap_or_else(|| {
+            assert!(self.segments.len() < NIL as usize >> SEGMENT_BITS, "a shard holds less than 64 GiB");
+            self.segments.push(None);
+            self.segments.len() as u32 - 1
+        });
+        let memory = Memory::new(if units > SHARED_UNITS { units } else { SEGMENT_UNITS } * UNIT_BYTES);
+        self.segments[number as usize] =
+            Some(Segment { memory, block_units: units as u32, used_units: 0, live: 0, free: NIL });
+        if units <= SHARED_UNITS {
+            self.classes[class_of(units)].segments.push(number);
+        }
+        number
+    }
+
+    /// Takes a segment without records out of use, or makes it as new.
+    fn release(&mut self, number: u32) {
+        self.fresh_stamp = self.fresh_stamp.wrapping_add(1);
+        let segment = self.segment_mut(number as usize);
+        let (units, blocks, touched_bytes) =
+            (segment.block_units as usize, segment.blocks(), segment.touched_bytes());
+        self.touched_bytes -= touched_bytes;
+        if self.clearing.is_some_and(|(clearing, _)| clearing == number) {
+            self.clearing = None;
+        }
+        if units <= SHARED_UNITS {
+            let class = &mut self.classes[class_of(units)];
+            class.blocks -= blocks;
+            class.with_holes.remove(&number);
+            class.current = class.current.filter(|&current| current != number);
+            if class.growing == Some(number) && touched_bytes <= KEPT_BYTES {
+                let segment = self.segment_mut(number as usize);
+                segment.used_units = 0;
+                segment.free = NIL;
+                return;
+            }
+            class.growing = class.growing.filter(|&growing| growing != number);
+            class.segments.retain(|&other| other != number);
+        }
+        self.segments[number as usize] = None;
+        self.vacant.insert(number);
+    }
+
+    /// Takes the emptiest segment of a size of which too many blocks are free out of use.
+    fn choose_to_clear(&mut self) -> Option<u32> {
+        let class = self.classes.iter_mut().find(|class| class.is_sparse())?;
+        let live = |number: u32| self.segments[number as usize].as_ref().map(|segment| segment.live);
+        let emptiest = class.segments.iter().copied().min_by_key(|&number| live(number));
+        let number = emptiest.expect("a sparse class has segments");
+        class.with_holes.remove(&number);
+        class.current = class.current.filter(|&current| current != number);
+        class.growing = class.growing.filter(|&growing| growing != number);
+        Some(number)
+    }
+}
+
+impl std::ops::Index<u32> for Arena {
+    type Output = [u8];
+    /// The block of that name.
+    fn index(&self, name: u32) -> &[u8] {
+        let (number, unit) = split(name);
+        self.segment(number).block(unit)
+    }
+}
+
+impl std::ops::IndexMut<u32> for Arena {
+    fn index_mut(&mut self, name: u32) -> &mut [u8] {
+        let (number, unit) = split(name);
+        self.segment_mut(number).block_mut(unit)
+    }
+}
+
+fn split(name: u32) -> (usize, usize) {
+    ((name >> SEGMENT_BITS) as usize, name as usize & (SEGMENT_UNITS - 1))
+}
+
+/// The size of the block for a record of `len` bytes.
+fn block_units(len: usize) -> usize {
+    let units = len.max(record::FREE_BYTES + 1).div_ceil(UNIT_BYTES);
+    if units <= FINE_UNITS || units > SHARED_UNITS {
+        return units;
+    }
+    units.next_multiple_of(1 << (units.ilog2() - SIZE_BITS))
+}
+
+/// The number of a size that [`block_units`] gives.
+fn class_of(units: usize) -> usize {
+    if units <= FINE_UNITS {
+        return units;
+    }
+    let bits = units.ilog2();
+    let step = units >> (bits - SIZE_BITS) & ((1 << SIZE_BITS) - 1);
+    FINE_UNITS + (((bits - FINE_BITS) as usize) << SIZE_BITS) + step
+}
+
+fn next_free(block: &[u8]) -> u32 {
+    u32::from_le_bytes(block[..4].try_into().expect("four bytes"))
+}
+
+fn set_next_free(block: &mut [u8], next: u32) {
+    block[..4].copy_from_slice(&next.to_le_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    /// Writes `mark` all over what is the caller's of the block.
+    fn fill(arena: &mut Arena, name: u32, len: usize, mark: u8) {
+        for (at, byte) in arena[name][..len].iter_mut().enumerate() {
+            if !(NOT_THE_CALLERS).contains(&at) {
+                *byte = mark;
+            }
+        }
+    }
+
+    /// The place and the stamp, which are not the caller's to write.
+    const NOT_THE_CALLERS: std::ops::Range<usize> = record::FREE_BYTES..record::FREE_BYTES + 2;
+
+    fn is_filled(arena: &Arena, name: u32, len: usize, mark: u8) -> bool {
+        let bytes = arena[name][..len].iter().enumerate();
+        bytes.filter(|(at, _)| !NOT_THE_CALLERS.contains(at)).all(|(_, &byte)| byte == mark)
+    }
+
+    fn move_all(arena: &mut Arena, mut moved: impl FnMut(u32, u32)) {
+        let mut budget = usize::MAX;
+        while arena.is_sparse() {
+            if let Some(name) = arena.next_to_move(&mut budget) {
+                let new = arena.move_record(name);
+                moved(name, new);
+            }
+        }
+    }
+
+    #[test]
+    fn sizes_waste_little_and_are_told_apart() {
+        let mut last = (0, 0);
+        for len in 1..=SHARED_UNITS * UNIT_BYTES {
+            let units = block_units(len);
+            let class = class_of(units);
+            assert!(
+                units * UNIT_BYTES >= len && units * UNIT_BYTES < (len.max(17) + 16).max(len * 17 / 16 + 16)
+            );
+            assert!(class == last.1 && units == last.0 || class > last.1 && units > last.0, "{len}");
+            last = (units, class);
+        }
+        assert!(last.1 < 256);
+    }
+
+    #[test]
+    fn what_is_freed_is_used_again_before_anything_grows() {
+        let mut arena = Arena::new();
+        let mut names: Vec<u32> = (0..20_000).map(|_| arena.allocate(100)).collect();
+        let bytes = arena.allocated_bytes();
+        for round in 0..5 {
+            for name in names.iter_mut().skip(round).step_by(3) {
+                arena.free(*name);
+                *name = arena.allocate(97 + round);
+            }
+        }
+        assert_eq!(arena.allocated_bytes(), bytes);
+        arena.check_invariants();
+    }
+
+    #[test]
+    fn when_most_leave_most_of_the_memory_goes() {
+        let mut arena = Arena::new();
+        let names: Vec<u32> = (0..100_000).map(|_| arena.allocate(300)).collect();
+        let full = arena.allocated_bytes();
+        let mut stays = BTreeMap::new();
+        for (at, &name) in names.iter().enumerate() {
+            if at % 10 == 7 {
+                fill(&mut arena, name, 300, at as u8);
+                stays.insert(name, at as u8);
+            } else {
+                arena.free(name);
+            }
+        }
+        assert!(arena.allocated_bytes() > full / 2, "survivors are scattered");
+        let mut moves = 0;
+        move_all(&mut arena, |old, new| {
+            let mark = stays.remove(&old).unwrap();
+            stays.insert(new, mark);
+            moves += 1;
+        });
+        arena.check_invariants();
+        assert!(arena.allocated_bytes() < full / 7, "{} of {full}", arena.allocated_bytes());
+        assert!(moves < 30_000, "{moves} moves");
+        assert_eq!((stays.len(), arena.len()), (10_000, 10_000));
+        assert!(stays.iter().all(|(&name, &mark)| is_filled(&arena, name, 300, mark)));
+        for &name in stays.keys() {
+            arena.free(name);
+        }
+        arena.check_invariants();
+        assert!(arena.allocated_bytes() < 100 << 10, "{}", arena.allocated_bytes());
+    }
+
+    #[test]
+    fn a_large_record_has_memory_of_its_own_and_gives_it_back() {
+        let mut arena = Arena::new();
+        let small = arena.allocate(40);
+        let large = arena.allocate(5_000_000);
+        fill(&mut arena, large, 5_000_000, 9);
+        assert!(
+            is_filled(&arena, large, 5_000_000, 9) && arena.fits(large, 5_000_000) && !arena.fits(large, 40)
+        );
+        arena.check_invariants();
+        arena.free(large);
+        assert!(arena.get(large).is_none() && arena.get(small).is_some());
+        assert!(arena.allocated_bytes() < 100 << 10);
+        arena.check_invariants();
+    }
+
+    #[test]
+    fn a_name_inside_a_block_or_outside_all_names_nothing() {
+        let mut arena = Arena::new();
+        let name = arena.allocate(100);
+        assert!(arena.get(name).is_some());
+        for other in [name + 1, name + 7, name + 700, name + (1 << SEGMENT_BITS), u32::MAX] {
+            assert!(arena.get(other).is_none(), "{other}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn records_keep_what_is_in_them(
+            steps in prop::collection::vec((0..8u8, 1..40_000usize, any::<prop::sample::Index>()), 1..40),
+        ) {
+            let mut arena = Arena::new();
+            let mut model: BTreeMap<u32, (usize, u8)> = BTreeMap::new();
+            for (mark, (step, len, which)) in steps.into_iter().enumerate() {
+                let pick = |model: &BTreeMap<u32, (usize, u8)>| {
+                    (!model.is_empty()).then(|| *model.keys().nth(which.index(model.len())).unwrap())
+                };
+                match (step, pick(&model)) {
+                    (0..=3, _) => {
+                        for _ in 0..if step < 2 { 1 } else { 40 } {
+                            let len = if step == 0 { len * 20 } else { len % 3_000 + 1 };
+                            let name = arena.allocate(len);
+                            fill(&mut arena, name, len, mark as u8);
+                            prop_assert!(model.insert(name, (len, mark as u8)).is_none(), "a name twice");
+                        }
+                    }
+                    (4..=5, Some(name)) => {
+                        arena.free(name);
+                        model.remove(&name);
+                        prop_assert!(arena.get(name).is_none());
+                    }
+                    (6, Some(_)) => {
+                        let kept = len % 7;
+                        let leave: Vec<u32> = model.keys().copied().skip(kept).step_by(2).collect();
+                        for name in leave {
+                            arena.free(name);
+                            model.remove(&name);
+                        }
+                    }
+                    (7, _) => {
+                        let mut budget = len % 50;
+                        while budget > 0 && let Some(name) = arena.next_to_move(&mut budget) {
+                            let entry = model.remove(&name).unwrap();
+                            model.insert(arena.move_record(name), entry);
+                        }
+                    }
+                    _ => {}
+                }
+                arena.check_invariants();
+                prop_assert_eq!(arena.len(), model.len());
+                for (&name, &(len, mark)) in &model {
+                    prop_assert!(is_filled(&arena, name, len, mark));
+                }
+                let (mut walked, mut from, mut budget) = (Vec::new(), 0, 1 + len % 9);
+                loop {
+                    match arena.next_from(from, &mut budget) {
+                        Step::Record(name) => {
+                            walked.push(name);
+                            from = name + 1;
+                        }
+                        Step::Paused(at) => (from, budget) = (at, 1 + len % 9),
+                        Step::End => break,
+                    }
+                }
+                prop_assert!(walked.iter().eq(model.keys()));
+            }
+        }
+    }
+}

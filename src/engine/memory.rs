@@ -1,0 +1,33 @@
+//! Memory straight from the system.
+//!
+//! An allocator keeps what it was given back until it has something else to do, which in a process that has become
+//! idle is never. A megabyte that the set does not need should be the system's again at once.
+
+use memmap2::MmapMut;
+
+/// A piece of memory: all zero at first, the system's again when dropped. Pages that are never touched cost nothing.
+#[derive(Debug)]
+pub(super) struct Memory(MmapMut);
+
+impl Memory {
+    /// Panics where a memory allocator would abort: when the system has no memory left.
+    pub(super) fn new(bytes: usize) -> Self {
+        match MmapMut::map_anon(bytes) {
+            Ok(memory) => Self(memory),
+            Err(error) => panic!("the system gives no memory ({bytes} bytes): {error}"),
+        }
+    }
+}
+
+impl std::ops::Deref for Memory {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl std::ops::DerefMut for Memory {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        &mut self.0
+    }
+}
