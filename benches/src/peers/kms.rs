@@ -8,16 +8,14 @@ use super::{Item, Pending};
 /// Entries a step of the wheel, as the product's runner has it.
 const STEP: usize = 4_096;
 
-/// Schedules in a `PendingSet`.
-pub struct Kms {
+/// Schedules in a `PendingSet`, which is told beforehand what comes where `AHEAD` says so, as the product does it.
+pub struct Kms<const AHEAD: bool> {
     set: PendingSet,
     /// The offset of the next record.
     offset: i64,
-    /// The ID of what is being settled.
-    id: Vec<u8>,
 }
 
-impl Kms {
+impl<const AHEAD: bool> Kms<AHEAD> {
     fn upsert(&mut self, item: &Item<'_>) {
         let schedule = Schedule {
             due: DueTime::from_epoch_ms(item.due_ms),
@@ -31,8 +29,8 @@ impl Kms {
     }
 }
 
-impl Pending for Kms {
-    const NAME: &'static str = "kms";
+impl<const AHEAD: bool> Pending for Kms<AHEAD> {
+    const NAME: &'static str = if AHEAD { "kms" } else { "kms (unprepared)" };
     type Due = Handle;
 
     fn with_expected(expected: usize, now_ms: i64) -> Self {
@@ -40,7 +38,13 @@ impl Pending for Kms {
         // Bulk mode is left at once: the peers have none.
         while !set.finish_bulk(STEP) {}
         while !set.advance(now_ms, STEP) {}
-        Self { set, offset: 0, id: Vec::new() }
+        Self { set, offset: 0 }
+    }
+
+    fn prepare<'i>(&mut self, ids: impl Iterator<Item = &'i [u8]>) {
+        if AHEAD {
+            self.set.warm(ids);
+        }
     }
 
     fn insert(&mut self, item: &Item<'_>) {
@@ -72,12 +76,12 @@ impl Pending for Kms {
         }
     }
 
-    /// By the tombstone, as it comes from the log.
     fn settle(&mut self, due: Handle) {
-        self.id.clear();
-        self.id.extend_from_slice(self.set.view(due).expect("nothing came between").id);
-        self.offset += 1;
-        self.set.remove(&self.id, self.offset);
+        assert!(self.set.settle(due), "something came between");
+    }
+
+    fn tidy(&mut self, now_ms: i64) {
+        while !self.set.tidy(now_ms, STEP) {}
     }
 
     fn len(&self) -> usize {
