@@ -28,18 +28,21 @@ const SPREAD_MS: i64 = 30 * 86_400_000;
 const SLOT_MS: i64 = 1 << 30;
 
 const STEP: usize = 4_096;
+const AHEAD: usize = 32;
 const BATCH: BatchLimits = BatchLimits { max_count: 500, max_bytes: 1 << 20 };
 
 /// An operation's name, and what prepares it, does it and says how often.
 type Operation = (&'static str, fn() -> u64);
 
-const OPERATIONS: [Operation; 10] = [
+const OPERATIONS: [Operation; 12] = [
     ("upsert_new", upsert_new),
     ("replace", replace),
     ("remove", remove),
     ("get", get),
     ("fire", fire),
     ("cascade", cascade),
+    ("tidy", tidy),
+    ("warm", warm),
     ("decode_avro", decode_avro),
     ("decode_json", decode_json),
     ("encode_avro", encode_avro),
@@ -135,7 +138,7 @@ fn counted_get(set: &PendingSet, held: &[Input]) {
     }
 }
 
-/// A delivery: advance, hand out, read, remove.
+/// A delivery: advance, hand out, read, settle.
 fn fire() -> u64 {
     let mut set = live();
     counted_fire(&mut set, COUNT);
@@ -146,16 +149,15 @@ fn fire() -> u64 {
 #[inline(never)]
 fn counted_fire(set: &mut PendingSet, count: u64) {
     let (mut now_ms, mut fired) = (BEGIN_MS, 0);
-    let (mut batch, mut id) = (Vec::new(), Vec::new());
+    let mut batch = Vec::new();
     while fired < count {
         now_ms += SPREAD_MS / 100;
         while !set.advance(now_ms, STEP) {}
         set.take_due(now_ms, BATCH, &mut batch);
         fired += batch.len() as u64;
         for handle in batch.drain(..) {
-            id.clear();
-            id.extend_from_slice(black_box(set.view(handle).unwrap()).id);
-            set.remove(&id, i64::MAX);
+            black_box(set.view(handle).unwrap());
+            set.settle(handle);
         }
     }
 }
@@ -179,6 +181,33 @@ fn cascade() -> u64 {
 #[inline(never)]
 fn counted_cascade(set: &mut PendingSet, now_ms: i64) {
     while !set.advance(now_ms, STEP) {}
+}
+
+/// What each replaced schedule leaves for later.
+fn tidy() -> u64 {
+    let mut set = live();
+    put_all(&mut set, &inputs(some(), 2), HELD as i64);
+    counted_tidy(&mut set);
+    COUNT
+}
+
+#[inline(never)]
+fn counted_tidy(set: &mut PendingSet) {
+    while !set.tidy(BEGIN_MS, STEP) {}
+}
+
+fn warm() -> u64 {
+    let mut set = live();
+    let held = inputs(some(), 1);
+    counted_warm(&mut set, &held);
+    COUNT
+}
+
+#[inline(never)]
+fn counted_warm(set: &mut PendingSet, held: &[Input]) {
+    for inputs in held.chunks(AHEAD) {
+        set.warm(inputs.iter().map(|input| &input.id[..]));
+    }
 }
 
 fn decode_avro() -> u64 {

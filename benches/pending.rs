@@ -21,8 +21,9 @@ use kms_benches::check::check;
 use kms_benches::peers::{Heap, Kms, Nexus, Pending, QuadWheel, SlabWheel, Sorted, TokioQueue};
 use kms_benches::workload::World;
 
-const PEERS: [Peer; 7] = [
-    Peer::of::<Kms>(),
+const PEERS: [Peer; 8] = [
+    Peer::of::<Kms<true>>(),
+    Peer::of::<Kms<false>>(),
     Peer::of::<TokioQueue>(),
     Peer::of::<Sorted>(),
     Peer::of::<Heap>(),

@@ -75,6 +75,7 @@ struct Options {
 }
 
 fn main() {
+    kafka_message_scheduler::allocator::give_back_at_once();
     let options = Options::parse();
     let Options { count, id, value, .. } = options;
     println!("{count} schedules: ID {id}, key {}, value {value} bytes; due within 30 days", KEY.len());

@@ -3,6 +3,7 @@
 //! Start with `docs/ARCHITECTURE.md`, which says where each part lives and what may use what.
 
 pub mod admin;
+pub mod allocator;
 pub mod cli;
 pub mod codec;
 pub mod config;

@@ -24,6 +24,7 @@ enum Crates {
 use Crates::{AllBut, Pure};
 
 const ROOMS: &[Room] = &[
+    Room { name: "allocator", rooms: &[], crates: Pure(&["libmimalloc_sys"]) },
     Room { name: "schedule", rooms: &[], crates: Pure(&[]) },
     Room {
         name: "engine",

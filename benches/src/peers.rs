@@ -54,6 +54,10 @@ pub trait Pending {
     /// An empty set at the time `now_ms`, laid out for `expected` schedules.
     fn with_expected(expected: usize, now_ms: i64) -> Self;
 
+    /// Says which schedules come next, to a set that can make something of it. Records come in batches, so that much is
+    /// known.
+    fn prepare<'i>(&mut self, _ids: impl Iterator<Item = &'i [u8]>) {}
+
     /// Puts in a schedule whose ID the set does not hold.
     fn insert(&mut self, item: &Item<'_>);
 

@@ -14,11 +14,17 @@ use crate::shuffle::{Shuffle, mix};
 /// How far ahead schedules are due: thirty days.
 pub const SPREAD_MS: i64 = 30 * 86_400_000;
 
-/// When it all begins: 2026-01-01, epoch milliseconds.
-pub const BEGIN_MS: i64 = 1_767_225_600_000;
+/// When it all begins, epoch milliseconds: some day of 2026 on which every wheel begins a slot of every level, since they
+/// count from there or in powers of two from 1970. Or the turn of a slot of days, with a good part of all schedules in
+/// it, would come in one sample of some; at ten million, none comes within what is delivered. How long such a turn takes
+/// is what `examples/capacity.rs` tells.
+pub const BEGIN_MS: i64 = 26 << 36;
 
 /// Schedules of a delivery, as the product's default has it.
 const BATCH: usize = 500;
+
+/// Schedules that are announced at a time, as the product does it.
+const AHEAD: usize = 32;
 
 /// One block of [`mixed`](World::mixed): as many new schedules as cancelled and delivered ones, so that the size stays.
 const MIX: [(Kind, usize); 3] = [(Kind::Replace, 30), (Kind::Cancel, 20), (Kind::Insert, MIX_INSERT)];
@@ -231,15 +237,10 @@ impl<P: Pending> World<P> {
     fn run_plan(&mut self) -> Duration {
         let Self { set, plan, now_ms, .. } = self;
         let started = Instant::now();
-        for step in &*plan {
-            let item = Item { id: &step.id, due_ms: step.due_ms, key: &KEY, value: &VALUE };
-            match step.kind {
-                Kind::Insert => set.insert(&item),
-                Kind::Replace => set.replace(&item),
-                Kind::Cancel => {
-                    let held = set.cancel(&step.id);
-                    debug_assert!(held, "{} lost a schedule", P::NAME);
-                }
+        for steps in plan.chunks(AHEAD) {
+            set.prepare(steps.iter().map(|step| &step.id[..]));
+            for step in steps {
+                do_step(set, step);
             }
         }
         set.tidy(*now_ms);
@@ -297,6 +298,18 @@ impl<P: Pending> World<P> {
     fn random_below(&mut self, bound: u64) -> u64 {
         self.random += 1;
         ((u128::from(mix(self.random)) * u128::from(bound)) >> 64) as u64
+    }
+}
+
+fn do_step<P: Pending>(set: &mut P, step: &Step) {
+    let item = Item { id: &step.id, due_ms: step.due_ms, key: &KEY, value: &VALUE };
+    match step.kind {
+        Kind::Insert => set.insert(&item),
+        Kind::Replace => set.replace(&item),
+        Kind::Cancel => {
+            let held = set.cancel(&step.id);
+            debug_assert!(held, "{} lost a schedule", P::NAME);
+        }
     }
 }
 

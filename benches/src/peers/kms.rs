@@ -8,14 +8,14 @@ use super::{Item, Pending};
 /// Entries a step of the wheel, as the product's runner has it.
 const STEP: usize = 4_096;
 
-/// Schedules in a `PendingSet`.
-pub struct Kms {
+/// Schedules in a `PendingSet`, which is told beforehand what comes where `AHEAD` says so, as the product does it.
+pub struct Kms<const AHEAD: bool> {
     set: PendingSet,
     /// The offset of the next record.
     offset: i64,
 }
 
-impl Kms {
+impl<const AHEAD: bool> Kms<AHEAD> {
     fn upsert(&mut self, item: &Item<'_>) {
         let schedule = Schedule {
             due: DueTime::from_epoch_ms(item.due_ms),
@@ -29,8 +29,8 @@ impl Kms {
     }
 }
 
-impl Pending for Kms {
-    const NAME: &'static str = "kms";
+impl<const AHEAD: bool> Pending for Kms<AHEAD> {
+    const NAME: &'static str = if AHEAD { "kms" } else { "kms (unprepared)" };
     type Due = Handle;
 
     fn with_expected(expected: usize, now_ms: i64) -> Self {
@@ -39,6 +39,12 @@ impl Pending for Kms {
         while !set.finish_bulk(STEP) {}
         while !set.advance(now_ms, STEP) {}
         Self { set, offset: 0 }
+    }
+
+    fn prepare<'i>(&mut self, ids: impl Iterator<Item = &'i [u8]>) {
+        if AHEAD {
+            self.set.warm(ids);
+        }
     }
 
     fn insert(&mut self, item: &Item<'_>) {
@@ -71,7 +77,7 @@ impl Pending for Kms {
     }
 
     fn settle(&mut self, due: Handle) {
-        assert!(self.set.settle(due), "nothing came between");
+        assert!(self.set.settle(due), "something came between");
     }
 
     fn tidy(&mut self, now_ms: i64) {
