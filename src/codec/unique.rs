@@ -6,6 +6,69 @@ use crate::schedule::{Headers, varint};
 /// nothing but headers costs n log n.
 const FEW: usize = 16;
 
+/// A header's name that was checked.
+pub(super) struct Name<'a> {
+    bytes: &'a [u8],
+    /// Its first and its last bytes: all of it, when there are no more than eight.
+    ends: u64,
+}
+
+impl<'a> Name<'a> {
+    /// `None` when `bytes` is not UTF-8. Names are short and nearly always ASCII, where `std`'s check of UTF-8 takes
+    /// a byte at a time and would be most of the work that there is for a header.
+    #[inline(always)]
+    pub(super) fn read(bytes: &'a [u8]) -> Option<Self> {
+        const HIGH_BITS: u64 = 0x8080_8080_8080_8080;
+
+        let (ends, all) = match (bytes.first_chunk(), bytes.last_chunk()) {
+            (Some(first), Some(last)) => {
+                let (first, last) = (u64::from_le_bytes(*first), u64::from_le_bytes(*last));
+                let between = bytes[8..].as_chunks().0.iter().map(|word| u64::from_le_bytes(*word));
+                (first ^ last.rotate_left(29), between.fold(first | last, |all, word| all | word))
+            }
+            _ => {
+                let all = match (bytes.first_chunk(), bytes.last_chunk()) {
+                    (Some(first), Some(last)) => {
+                        u64::from(u32::from_le_bytes(*first)) | u64::from(u32::from_le_bytes(*last)) << 32
+                    }
+                    _ => bytes.iter().fold(0, |all, &byte| all << 8 | u64::from(byte)),
+                };
+                (all, all)
+            }
+        };
+        (all & HIGH_BITS == 0 || is_utf8(bytes)).then_some(Self { bytes, ends })
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn is_utf8(bytes: &[u8]) -> bool {
+    std::str::from_utf8(bytes).is_ok()
+}
+
+/// Tells whether any two of the names it was shown may be the same: never a wrong no, and a wrong yes (which costs
+/// [`last_of_each`] a look) for one in twelve of the records that have ten headers.
+#[derive(Default)]
+pub(super) struct Names {
+    seen: [u64; 8],
+    maybe_twice: bool,
+}
+
+impl Names {
+    #[inline(always)]
+    pub(super) fn see(&mut self, name: Name<'_>) {
+        let slot = ((name.ends ^ name.bytes.len() as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 55) as usize;
+        let (word, bit) = (&mut self.seen[slot / 64], 1 << (slot % 64));
+        self.maybe_twice |= *word & bit != 0;
+        *word |= bit;
+    }
+
+    #[inline(always)]
+    pub(super) fn maybe_twice(&self) -> bool {
+        self.maybe_twice
+    }
+}
+
 /// Reused memory of [`last_of_each`].
 #[derive(Debug, Default)]
 pub(super) struct Scratch {

@@ -27,20 +27,89 @@ pub fn len(value: i64) -> usize {
 /// `None` when `input` ends inside the integer or the integer does not fit an `i64` (more than ten bytes, or bits
 /// above the 64th); `input` is then left where it was.
 #[must_use]
+#[inline]
 pub fn read(input: &mut &[u8]) -> Option<i64> {
+    let (value, end) = read_at(input, 0)?;
+    *input = &input[end..];
+    Some(value)
+}
+
+/// The integer that begins at `input[at]`, and where it ends; `None` as [`read`].
+///
+/// Where one part of a record ends the next begins, so nothing is read sooner than this is known. A branch that the
+/// processor foresees costs less than the computation it saves: one for each of the two lengths that are most common,
+/// one byte, and the six of a time between 1970 and 2039.
+#[must_use]
+#[inline]
+pub fn read_at(input: &[u8], at: usize) -> Option<(i64, usize)> {
+    const MORE: u64 = 0x8080_8080_8080_8080; // the bit of each byte that says that another follows
+
+    let byte = *input.get(at)?;
+    if byte & NEGATIVE_OR_LONG == 0 {
+        return Some((i64::from(byte >> 1), at + 1));
+    }
+    if let Some(word) = input[at..].first_chunk() {
+        let word = u64::from_le_bytes(*word);
+        if word & 0x0000_8080_8080_8080 == 0x0000_0080_8080_8080 {
+            return Some((from_zigzag(join_sevens(word & 0x0000_ffff_ffff_ffff)), at + 6));
+        }
+        let last = !word & MORE;
+        if last != 0 {
+            let len = last.trailing_zeros() as usize / 8 + 1;
+            return Some((from_zigzag(join_sevens(word & (last ^ (last - 1)))), at + len));
+        }
+    }
+    read_bytewise(input, at)
+}
+
+/// The length that begins at `input[at]`, and where it ends; `None` as [`read`], and for a negative one.
+///
+/// There may be less of `input` than the length says.
+#[must_use]
+#[inline]
+pub fn read_len_at(input: &[u8], at: usize) -> Option<(usize, usize)> {
+    let low = *input.get(at)?;
+    if low & NEGATIVE_OR_LONG == 0 {
+        return Some((usize::from(low >> 1), at + 1));
+    }
+    let high = *input.get(at + 1)?;
+    if low & 1 == 0 && high < 0x80 {
+        return Some((usize::from((low & 0x7f) >> 1) | usize::from(high) << 6, at + 2));
+    }
+    let (len, end) = read_bytewise(input, at)?;
+    Some((usize::try_from(len).ok()?, end))
+}
+
+/// Bits of the first byte: the integer is negative, and another byte follows.
+const NEGATIVE_OR_LONG: u8 = 0x81;
+
+/// [`read_at`] for the longest integers and for the last of an input.
+#[inline(never)]
+fn read_bytewise(input: &[u8], at: usize) -> Option<(i64, usize)> {
     let mut zigzag = 0u64;
-    for (i, &byte) in input.iter().take(MAX_LEN).enumerate() {
+    for (i, &byte) in input[at..].iter().take(MAX_LEN).enumerate() {
         let bits = u64::from(byte & 0x7f);
         if i == MAX_LEN - 1 && bits > 1 {
             return None;
         }
         zigzag |= bits << (7 * i);
         if byte < 0x80 {
-            *input = &input[i + 1..];
-            return Some((zigzag >> 1) as i64 ^ -((zigzag & 1) as i64));
+            return Some((from_zigzag(zigzag), at + i + 1));
         }
     }
     None
+}
+
+/// Puts the low seven bits of each of the eight bytes side by side, in pairs, then pairs of pairs, then the halves.
+const fn join_sevens(word: u64) -> u64 {
+    let sevens = word & 0x7f7f_7f7f_7f7f_7f7f;
+    let pairs = (sevens & 0x007f_007f_007f_007f) | ((sevens & 0x7f00_7f00_7f00_7f00) >> 1);
+    let fours = (pairs & 0x0000_3fff_0000_3fff) | ((pairs & 0x3fff_0000_3fff_0000) >> 2);
+    (fours & 0x0fff_ffff) | ((fours & 0x0fff_ffff_0000_0000) >> 4)
+}
+
+const fn from_zigzag(zigzag: u64) -> i64 {
+    (zigzag >> 1) as i64 ^ -((zigzag & 1) as i64)
 }
 
 #[cfg(test)]
