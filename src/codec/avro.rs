@@ -27,6 +27,10 @@ pub(super) fn decode<'a>(bytes: &'a [u8], scratch: &'a mut Scratch) -> Result<Sc
 }
 
 pub(super) fn encode(schedule: &Schedule<'_>, out: &mut Vec<u8>) {
+    const AROUND: usize = 7 * varint::MAX_LEN; // the time, the lengths, the branch, the count and the end of the map
+    let raw_len = schedule.topic.len() + schedule.key.len() + schedule.value.map_or(0, <[u8]>::len);
+    out.reserve(AROUND + raw_len + schedule.headers.as_packed().len());
+
     varint::write(out, schedule.due.epoch_ms());
     write_bytes(out, schedule.topic.as_bytes());
     write_bytes(out, schedule.key);
@@ -37,11 +41,25 @@ pub(super) fn encode(schedule: &Schedule<'_>, out: &mut Vec<u8>) {
             write_bytes(out, value);
         }
     }
-    if !schedule.headers.is_empty() {
-        varint::write(out, schedule.headers.iter().count() as i64);
-        for header in schedule.headers.iter() {
-            write_bytes(out, header.name.as_bytes());
-            write_bytes(out, header.value.unwrap_or_default());
+    write_headers(out, schedule.headers);
+}
+
+/// One block, which is the packed run itself unless a value is null.
+fn write_headers(out: &mut Vec<u8>, headers: Headers<'_>) {
+    let (mut count, mut has_null) = (0, false);
+    for span in headers.spans() {
+        count += 1;
+        has_null |= span.value.is_none();
+    }
+    if count > 0 {
+        varint::write(out, count);
+        if has_null {
+            for header in headers.iter() {
+                write_bytes(out, header.name.as_bytes());
+                write_bytes(out, header.value.unwrap_or_default());
+            }
+        } else {
+            out.extend_from_slice(headers.as_packed());
         }
     }
     varint::write(out, END_OF_MAP);
@@ -66,7 +84,7 @@ fn explain(bytes: &[u8]) -> DecodeError {
 #[inline(always)]
 fn read<'a, E: Refusal>(bytes: &'a [u8], scratch: &'a mut Scratch) -> Result<Schedule<'a>, E> {
     let mut reader = Reader { record: bytes, at: 0 };
-    let due = DueTime::from_epoch_ms(reader.long(AvroPlace::Time)?);
+    let due = DueTime::from_epoch_ms(reader.time(AvroPlace::Time)?);
     let topic = reader.text(AvroPlace::Topic)?;
     let key = reader.bytes(AvroPlace::Key)?;
     let value = reader.nullable_bytes(AvroPlace::Value)?;
@@ -141,7 +159,7 @@ fn read_block<'a, E: Refusal>(count: u64, reader: &mut Reader<'a>, seen: &mut Se
     for _ in 0..count {
         seen.count += 1;
         seen.names.see(reader.name(AvroPlace::HeaderName(seen.count))?);
-        reader.bytes(AvroPlace::HeaderValue(seen.count))?;
+        reader.skip_bytes(AvroPlace::HeaderValue(seen.count))?;
     }
     Ok(&reader.record[start..reader.at])
 }
@@ -158,6 +176,14 @@ struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     #[inline(always)]
+    fn time<E: Refusal>(&mut self, place: AvroPlace) -> Result<i64, E> {
+        let (time, end) =
+            varint::read_time_at(self.record, self.at).ok_or_else(|| E::no_long(*self, place))?;
+        self.at = end;
+        Ok(time)
+    }
+
+    #[inline(always)]
     fn long<E: Refusal>(&mut self, place: AvroPlace) -> Result<i64, E> {
         let (long, end) = varint::read_at(self.record, self.at).ok_or_else(|| E::no_long(*self, place))?;
         self.at = end;
@@ -166,12 +192,16 @@ impl<'a> Reader<'a> {
 
     #[inline(always)]
     fn bytes<E: Refusal>(&mut self, place: AvroPlace) -> Result<&'a [u8], E> {
-        let (len, start) =
-            varint::read_len_at(self.record, self.at).ok_or_else(|| E::no_bytes(*self, place))?;
-        let bytes = self.record.get(start..).and_then(|rest| rest.get(..len));
-        let bytes = bytes.ok_or_else(|| E::no_bytes(*self, place))?;
-        self.at = start + len;
+        let (bytes, end) =
+            varint::read_bytes_at(self.record, self.at).ok_or_else(|| E::no_bytes(*self, place))?;
+        self.at = end;
         Ok(bytes)
+    }
+
+    #[inline(always)]
+    fn skip_bytes<E: Refusal>(&mut self, place: AvroPlace) -> Result<(), E> {
+        self.at = varint::skip_bytes_at(self.record, self.at).ok_or_else(|| E::no_bytes(*self, place))?;
+        Ok(())
     }
 
     #[inline(always)]

@@ -1,9 +1,9 @@
 //! Headers of which each name comes once: the last value wins, at its own place.
 
-use crate::schedule::{Headers, varint};
+use crate::schedule::{HeaderSpan, Headers};
 
-/// Runs up to this length are compared pair by pair, without memory; longer ones are sorted, so that a record made of
-/// nothing but headers costs n log n.
+/// Runs up to this length are compared pair by pair; longer ones are sorted, so that a record made of nothing but
+/// headers costs n log n.
 const FEW: usize = 16;
 
 /// A header's name that was checked.
@@ -72,23 +72,26 @@ impl Names {
 /// Reused memory of [`last_of_each`].
 #[derive(Debug, Default)]
 pub(super) struct Scratch {
-    spans: Vec<Span>,
+    spans: Vec<HeaderSpan>,
     kept: Vec<u8>,
 }
 
 /// `run` itself when no name comes twice, otherwise a copy of it in `scratch` without the headers that a later one
 /// of the same name overrides.
+#[cold]
+#[inline(never)]
 pub(super) fn last_of_each<'a>(run: Headers<'a>, scratch: &'a mut Scratch) -> Headers<'a> {
-    if is_short_and_distinct(run) {
-        return run;
-    }
     let Scratch { spans, kept } = scratch;
     let packed = run.as_packed();
     spans.clear();
-    spans.extend(Spans { packed, next: 0 });
+    spans.extend(run.spans());
+    if spans.len() <= FEW && is_distinct(packed, spans) {
+        return run;
+    }
     let count = spans.len();
-    spans.sort_unstable_by(|a, b| a.name(packed).cmp(b.name(packed)).then(b.start.cmp(&a.start)));
-    spans.dedup_by(|later, first| later.name(packed) == first.name(packed));
+    let name = |span: &HeaderSpan| &packed[span.name.clone()];
+    spans.sort_unstable_by(|a, b| name(a).cmp(name(b)).then(b.start.cmp(&a.start)));
+    spans.dedup_by(|later, first| name(later) == name(first));
     if spans.len() == count {
         return run;
     }
@@ -100,64 +103,11 @@ pub(super) fn last_of_each<'a>(run: Headers<'a>, scratch: &'a mut Scratch) -> He
     Headers::from_trusted(kept)
 }
 
-fn is_short_and_distinct(run: Headers<'_>) -> bool {
-    let mut names = [""; FEW];
-    for (i, header) in run.iter().enumerate() {
-        if i == FEW || names[..i].contains(&header.name) {
-            return false;
-        }
-        names[i] = header.name;
-    }
-    true
-}
-
-/// Where in a packed run a header stands.
-#[derive(Debug)]
-struct Span {
-    start: usize,
-    name_start: usize,
-    name_end: usize,
-    end: usize,
-}
-
-impl Span {
-    fn name<'a>(&self, packed: &'a [u8]) -> &'a [u8] {
-        &packed[self.name_start..self.name_end]
-    }
-}
-
-/// The spans of a well-formed run, in order.
-struct Spans<'a> {
-    packed: &'a [u8],
-    next: usize,
-}
-
-impl Spans<'_> {
-    /// Reads the length at `self.next` (null counts as 0) and moves behind it.
-    fn take_len(&mut self) -> usize {
-        let mut rest = &self.packed[self.next..];
-        let len = varint::read(&mut rest).expect("a Headers is well-formed");
-        self.next = self.packed.len() - rest.len();
-        len.max(0) as usize
-    }
-}
-
-impl Iterator for Spans<'_> {
-    type Item = Span;
-
-    fn next(&mut self) -> Option<Span> {
-        if self.next == self.packed.len() {
-            return None;
-        }
-        let start = self.next;
-        let name_len = self.take_len();
-        let name_start = self.next;
-        let name_end = name_start + name_len;
-        self.next = name_end;
-        let value_len = self.take_len();
-        self.next += value_len;
-        Some(Span { start, name_start, name_end, end: self.next })
-    }
+/// Compares pair by pair.
+fn is_distinct(packed: &[u8], spans: &[HeaderSpan]) -> bool {
+    spans.iter().enumerate().all(|(i, span)| {
+        spans[..i].iter().all(|earlier| packed[earlier.name.clone()] != packed[span.name.clone()])
+    })
 }
 
 #[cfg(test)]
