@@ -1,48 +1,56 @@
 //! A JSON object with base64 fields: `{"time", "topic", "key", "value", "headers"}`.
 //!
-//! The text is checked once, as a whole, and each field is remembered as the slice that holds it; only then are the
-//! five fields read, each in its last version. So a field that comes twice, an unknown field and a nested one cost what
-//! their length costs and nothing else, and the parser keeps no tree.
+//! The text is read once, from front to back, each field as it is met. What is no JSON ends that at once; a field that
+//! holds what it must not is only remembered, for a later version of it may override it, and the text may yet turn out
+//! to be no JSON. So a field that comes twice, an unknown field and a nested one cost what their length costs and
+//! nothing else, and no tree is kept.
 //!
 //! What is accepted is what the circe decoder accepted with which schedules were read before (`time` may be any
 //! notation of an integer, or a string of digits; `value` and `headers` may be null or absent; a header may not be
 //! null), except that text which is not Unicode (invalid UTF-8, half a surrogate pair in a field name or in a
 //! field that is used) is refused instead of being replaced by question marks.
 //!
-//! An ordinary record decodes without allocation once the scratch has grown. Strings with escapes allocate.
+//! A record decodes without allocation once the scratch has grown, unless a field of it is refused.
 
-use std::borrow::Cow;
 use std::fmt;
 use std::io::Write as _;
 use std::num::IntErrorKind;
+use std::ops::Range;
 
-use serde::de::{DeserializeSeed, Deserializer as _, IgnoredAny, MapAccess, Visitor};
-use serde_json::value::RawValue;
+use serde::de::{IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 
 use super::error::{DecodeError, JsonFault, JsonPlace};
-use super::{Scratch, base64, unique};
+use super::json_text::{Cursor, Malformed, NotUnicode, Text};
+use super::unique::{self, Name, Names};
+use super::{Scratch, base64};
 use crate::schedule::{DueTime, Headers, Schedule, varint};
 
 pub(super) fn decode<'a>(bytes: &'a [u8], scratch: &'a mut Scratch) -> Result<Schedule<'a>, DecodeError> {
-    let text =
-        std::str::from_utf8(bytes).map_err(|error| DecodeError::NotUtf8 { at: error.valid_up_to() })?;
-    let fields = parse_fields(text)?;
-    let Scratch { topic: unescaped, body, run, unique } = scratch;
+    scratch.body.clear();
+    scratch.body.reserve(bytes.len() / 4 * 3); // the base64 decoder reserves exactly, which would grow step by step
+    let fields = read_fields(bytes, scratch).map_err(|Malformed| not_json(bytes))?;
+    let Scratch { topic, body, run, unique, .. } = scratch;
 
-    let due = DueTime::from_epoch_ms(fields.required(JsonPlace::Time, fields.time, parse_time)?);
-    let topic = fields.required(JsonPlace::Topic, fields.topic, move |raw| keep_string(raw, unescaped))?;
-    body.clear();
-    body.reserve(text.len() / 4 * 3); // the base64 decoder reserves exactly, which would grow step by step
-    fields.required(JsonPlace::Key, fields.key, |raw| decode_base64(raw, body))?;
-    let key_len = body.len();
-    let has_value =
-        fields.optional(JsonPlace::Value, fields.value, |raw| decode_base64(raw, body))?.is_some();
-    let headers = match fields.headers.filter(|raw| !is_null(raw)) {
-        None => Headers::default(),
-        Some(raw) => parse_headers(text, raw, run, unique)?,
+    let due = required(JsonPlace::Time, fields.time)?;
+    let topic = match required(JsonPlace::Topic, fields.topic)? {
+        Topic::Written(topic) => topic,
+        Topic::Unescaped => topic.as_slice(),
     };
-    let (key, value) = body.split_at(key_len);
-    Ok(Schedule { due, topic, key, value: has_value.then_some(value), headers })
+    let topic = std::str::from_utf8(topic).expect("a string's UTF-8 is checked");
+    let key = required(JsonPlace::Key, fields.key)?;
+    let value = optional(JsonPlace::Value, fields.value)?;
+    let headers = match optional(JsonPlace::Headers, fields.headers)? {
+        None => Headers::default(),
+        Some(found) => stand_out(found, run, unique)?,
+    };
+    Ok(Schedule {
+        due: DueTime::from_epoch_ms(due),
+        topic,
+        key: &body[key],
+        value: value.map(|value| &body[value]),
+        headers,
+    })
 }
 
 pub(super) fn encode(schedule: &Schedule<'_>, out: &mut Vec<u8>) {
@@ -83,54 +91,74 @@ fn write_base64(out: &mut Vec<u8>, bytes: &[u8]) {
     out.push(b'"');
 }
 
-/// The last version of each field, still as text.
+/// The last version of each field.
+#[derive(Default)]
 struct Fields<'a> {
-    text: &'a str,
-    time: Option<&'a str>,
-    topic: Option<&'a str>,
-    key: Option<&'a str>,
-    value: Option<&'a str>,
-    headers: Option<&'a str>,
+    time: Option<Field<i64>>,
+    topic: Option<Field<Topic<'a>>>,
+    /// Where in the scratch's body it is.
+    key: Option<Field<Range<usize>>>,
+    /// Where in the scratch's body it is; `None` for null.
+    value: Option<Field<Option<Range<usize>>>>,
+    /// `None` for null.
+    headers: Option<Field<Option<HeadersFound>>>,
 }
 
-impl<'a> Fields<'a> {
-    /// Reads a field that must be there.
-    fn required<T>(
-        &self,
-        place: JsonPlace,
-        raw: Option<&'a str>,
-        read: impl FnOnce(&'a str) -> Result<T, JsonFault>,
-    ) -> Result<T, DecodeError> {
-        let raw = raw.ok_or(DecodeError::Missing { place })?;
-        read(raw).map_err(|fault| DecodeError::InvalidJson { place, at: offset(self.text, raw), fault })
-    }
-
-    /// Reads a field that may be null or absent.
-    fn optional<T>(
-        &self,
-        place: JsonPlace,
-        raw: Option<&'a str>,
-        read: impl FnOnce(&'a str) -> Result<T, JsonFault>,
-    ) -> Result<Option<T>, DecodeError> {
-        raw.filter(|raw| !is_null(raw)).map(|raw| self.required(place, Some(raw), read)).transpose()
-    }
+/// What a field says, or why it cannot be.
+struct Field<T> {
+    /// Where in the text its value begins.
+    at: usize,
+    read: Result<T, JsonFault>,
 }
 
-/// Checks that `text` is one JSON value, an object, and finds its fields.
-fn parse_fields(text: &str) -> Result<Fields<'_>, DecodeError> {
-    let mut parser = serde_json::Deserializer::from_str(text);
-    match parser.deserialize_map(FieldsVisitor { text }).and_then(|fields| parser.end().map(|()| fields)) {
-        Ok(fields) => Ok(fields),
-        // The parser stops at the first byte of what is no object: whether it is JSON at all remains to be seen.
+enum Topic<'a> {
+    /// As it is written.
+    Written(&'a [u8]),
+    /// In the scratch, for it is written with escapes.
+    Unescaped,
+}
+
+/// The headers of which the scratch holds the run.
+#[derive(Default)]
+struct HeadersFound {
+    names: Names,
+    faulty: Vec<FaultyHeader>,
+}
+
+/// A header whose value cannot be. In the packed run its value is null, which no valid header's is.
+struct FaultyHeader {
+    /// Its place among the headers, from 1.
+    number: usize,
+    /// Where in the text its value begins.
+    at: usize,
+    fault: JsonFault,
+}
+
+fn required<T>(place: JsonPlace, field: Option<Field<T>>) -> Result<T, DecodeError> {
+    let Field { at, read } = field.ok_or(DecodeError::Missing { place })?;
+    read.map_err(|fault| DecodeError::InvalidJson { place, at, fault })
+}
+
+fn optional<T>(place: JsonPlace, field: Option<Field<Option<T>>>) -> Result<Option<T>, DecodeError> {
+    field.map_or(Ok(None), |field| required(place, Some(field)))
+}
+
+/// Why `bytes` are no JSON object. They are read once more, by a parser that can tell.
+#[cold]
+#[inline(never)]
+fn not_json(bytes: &[u8]) -> DecodeError {
+    let text = match std::str::from_utf8(bytes) {
+        Ok(text) => text,
+        Err(error) => return DecodeError::NotUtf8 { at: error.valid_up_to() },
+    };
+    let error = match serde_json::from_str::<AnyObject>(text) {
         Err(error) if error.is_data() => match serde_json::from_str::<IgnoredAny>(text) {
-            Ok(_) => Err(DecodeError::NotAnObject),
-            Err(error) => Err(not_json(&error)),
+            Err(error) => error,
+            Ok(_) => return DecodeError::NotAnObject,
         },
-        Err(error) => Err(not_json(&error)),
-    }
-}
-
-fn not_json(error: &serde_json::Error) -> DecodeError {
+        Err(error) => error,
+        Ok(AnyObject) => unreachable!("what is no JSON here is none there"),
+    };
     let (line, column) = (error.line(), error.column());
     let mut reason = error.to_string();
     // The place is part of the parser's text, and ours to say.
@@ -138,138 +166,205 @@ fn not_json(error: &serde_json::Error) -> DecodeError {
     DecodeError::NotJson { reason, line, column }
 }
 
-struct FieldsVisitor<'a> {
-    text: &'a str,
+/// An object whose members' names are text.
+struct AnyObject;
+
+impl<'de> Deserialize<'de> for AnyObject {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(Self)
+    }
 }
 
-impl<'a> Visitor<'a> for FieldsVisitor<'a> {
-    type Value = Fields<'a>;
+impl<'de> Visitor<'de> for AnyObject {
+    type Value = Self;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object")
     }
 
-    fn visit_map<M: MapAccess<'a>>(self, mut map: M) -> Result<Fields<'a>, M::Error> {
-        let mut fields =
-            Fields { text: self.text, time: None, topic: None, key: None, value: None, headers: None };
-        while let Some(slot) = map.next_key_seed(name_seed(|name| match name {
-            "time" => Some(&mut fields.time),
-            "topic" => Some(&mut fields.topic),
-            "key" => Some(&mut fields.key),
-            "value" => Some(&mut fields.value),
-            "headers" => Some(&mut fields.headers),
-            _ => None,
-        }))? {
-            match slot {
-                Some(slot) => *slot = Some(map.next_value::<&RawValue>()?.get()),
-                None => drop(map.next_value::<IgnoredAny>()?),
+    fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Self, M::Error> {
+        while map.next_entry::<String, IgnoredAny>()?.is_some() {}
+        Ok(self)
+    }
+}
+
+/// Steps through the whole text, which is one object.
+fn read_fields<'a>(bytes: &'a [u8], scratch: &mut Scratch) -> Result<Fields<'a>, Malformed> {
+    let mut cursor = Cursor::new(bytes);
+    let mut fields = Fields::default();
+    if cursor.peek() != Some(b'{') {
+        return Err(Malformed);
+    }
+    let mut goes_on = cursor.enter_object()?;
+    while goes_on {
+        let (name, first) = cursor.name()?;
+        let at = cursor.at();
+        let name = if name.has_escapes { unescaped_name(name, scratch)? } else { name.written };
+        match name {
+            b"time" => fields.time = Some(Field { at, read: read_time(&mut cursor, first, scratch)? }),
+            b"topic" => fields.topic = Some(Field { at, read: read_topic(&mut cursor, first, scratch)? }),
+            b"key" => fields.key = Some(Field { at, read: read_base64(&mut cursor, first, scratch)? }),
+            b"value" => {
+                let read = if first == b'n' {
+                    cursor.literal(b"null")?;
+                    Ok(None)
+                } else {
+                    read_base64(&mut cursor, first, scratch)?.map(Some)
+                };
+                fields.value = Some(Field { at, read });
             }
+            b"headers" => {
+                let read = match first {
+                    b'n' => cursor.literal(b"null").map(|()| Ok(None))?,
+                    b'{' => read_headers(&mut cursor, scratch)?.map(Some),
+                    _ => cursor.skip_value(&mut scratch.open).map(|()| Err(JsonFault::NotAnObject))?,
+                };
+                fields.headers = Some(Field { at, read });
+            }
+            _ => cursor.skip_value(&mut scratch.open)?,
         }
-        Ok(fields)
+        goes_on = cursor.next_member()?;
+    }
+    if cursor.peek().is_some() { Err(Malformed) } else { Ok(fields) }
+}
+
+/// A field's name that is not Unicode is taken for a fault of the syntax.
+fn unescaped_name<'s>(name: Text<'_>, scratch: &'s mut Scratch) -> Result<&'s [u8], Malformed> {
+    scratch.unescaped.clear();
+    name.unescape(&mut scratch.unescaped).map_err(|NotUnicode| Malformed)?;
+    Ok(&scratch.unescaped)
+}
+
+/// Reads a value that begins with `first` as an integer.
+#[inline(always)]
+fn read_time(
+    cursor: &mut Cursor<'_>,
+    first: u8,
+    scratch: &mut Scratch,
+) -> Result<Result<i64, JsonFault>, Malformed> {
+    match cursor.short_integer() {
+        Some(time) => Ok(Ok(time)),
+        None => read_unusual_time(cursor, first, scratch),
     }
 }
 
-/// Hands an object's key to a function instead of allocating it.
-fn name_seed<T, F: FnOnce(&str) -> T>(read: F) -> NameSeed<F> {
-    NameSeed(read)
-}
-
-struct NameSeed<F>(F);
-
-impl<'de, T, F: FnOnce(&str) -> T> DeserializeSeed<'de> for NameSeed<F> {
-    type Value = T;
-
-    fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<T, D::Error> {
-        deserializer.deserialize_str(self)
-    }
-}
-
-impl<T, F: FnOnce(&str) -> T> Visitor<'_> for NameSeed<F> {
-    type Value = T;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a name")
-    }
-
-    fn visit_str<E>(self, name: &str) -> Result<T, E> {
-        Ok((self.0)(name))
-    }
-}
-
-/// Reads `raw`, the object of headers, into `run`.
-fn parse_headers<'a>(
-    text: &str,
-    raw: &str,
-    run: &'a mut Vec<u8>,
-    unique: &'a mut unique::Scratch,
-) -> Result<Headers<'a>, DecodeError> {
-    let fail = |fault| DecodeError::InvalidJson { place: JsonPlace::Headers, at: offset(text, raw), fault };
-    if !raw.starts_with('{') {
-        return Err(fail(JsonFault::NotAnObject));
-    }
-    run.clear();
-    run.reserve(raw.len());
-    // The object's syntax was checked with the whole text, so only a name with half a surrogate pair can fail here.
-    let faulty = serde_json::Deserializer::from_str(raw)
-        .deserialize_map(HeadersVisitor { run })
-        .map_err(|_| fail(JsonFault::NotUnicode))?;
-    let run = Headers::from_trusted(run);
-    let headers = unique::last_of_each(run, unique);
-    first_standing_fault(run, headers, &faulty).map_or(Ok(headers), |standing| {
-        let (place, at) = (JsonPlace::Header(standing.number), offset(text, standing.raw));
-        Err(DecodeError::InvalidJson { place, at, fault: standing.fault })
+#[cold]
+#[inline(never)]
+fn read_unusual_time(
+    cursor: &mut Cursor<'_>,
+    first: u8,
+    scratch: &mut Scratch,
+) -> Result<Result<i64, JsonFault>, Malformed> {
+    Ok(match first {
+        b'-' | b'0'..=b'9' => {
+            let number = std::str::from_utf8(cursor.number()?).expect("a number is ASCII");
+            number.parse::<i64>().or_else(|_| parse_scientific(number))
+        }
+        b'"' => unescaped(cursor.string()?, &mut scratch.unescaped).and_then(parse_digits),
+        _ => cursor.skip_value(&mut scratch.open).map(|()| Err(JsonFault::NotIntegral))?,
     })
 }
 
-/// A header whose value cannot be. In the packed run its value is null, which no valid header's is.
-struct FaultyHeader<'a> {
-    /// Its place among the headers, from 1.
-    number: usize,
-    raw: &'a str,
-    fault: JsonFault,
-}
-
-/// The fault of the first header in `headers` that has one; those that a later header overrode do not matter.
-fn first_standing_fault<'f, 'a>(
-    run: Headers<'_>,
-    headers: Headers<'_>,
-    faulty: &'f [FaultyHeader<'a>],
-) -> Option<&'f FaultyHeader<'a>> {
-    if faulty.is_empty() {
-        return None;
+#[inline(always)]
+fn read_topic<'a>(
+    cursor: &mut Cursor<'a>,
+    first: u8,
+    scratch: &mut Scratch,
+) -> Result<Result<Topic<'a>, JsonFault>, Malformed> {
+    if first != b'"' {
+        return cursor.skip_value(&mut scratch.open).map(|()| Err(JsonFault::NotAString));
     }
-    let standing = headers.iter().find(|header| header.value.is_none())?;
-    let last_of_name = run.iter().zip(1..).filter(|(header, _)| header.name == standing.name).last();
-    let (_, number) = last_of_name.expect("the headers are a part of the run");
-    faulty.iter().find(|header| header.number == number)
-}
-
-/// Appends each header to the run as it comes; gives those whose value could not be read.
-struct HeadersVisitor<'r> {
-    run: &'r mut Vec<u8>,
-}
-
-impl<'de> Visitor<'de> for HeadersVisitor<'_> {
-    type Value = Vec<FaultyHeader<'de>>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object of headers")
+    let topic = cursor.string()?;
+    if !topic.has_escapes {
+        return Ok(Ok(Topic::Written(topic.written)));
     }
+    Ok(unescaped(topic, &mut scratch.topic).map(|_| Topic::Unescaped))
+}
 
-    fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Self::Value, M::Error> {
-        let Self { run } = self;
-        let mut faulty = Vec::new();
-        let mut number = 0;
-        while map.next_key_seed(name_seed(|name| push_bytes(run, name.as_bytes())))?.is_some() {
-            number += 1;
-            let raw = map.next_value::<&RawValue>()?.get();
-            if let Err(fault) = push_header_value(run, raw) {
-                varint::write(run, NULL_VALUE);
-                faulty.push(FaultyHeader { number, raw, fault });
-            }
+/// Decodes a value into the body.
+#[inline(always)]
+fn read_base64(
+    cursor: &mut Cursor<'_>,
+    first: u8,
+    scratch: &mut Scratch,
+) -> Result<Result<Range<usize>, JsonFault>, Malformed> {
+    let Scratch { body, unescaped, open, .. } = scratch;
+    let start = body.len();
+    let read = read_encoded(cursor, first, unescaped, open, |text| base64::decode(text, body))?;
+    Ok(read.map(|()| start..body.len()))
+}
+
+/// Reads a string that `decode` decodes, or finds to be no base64.
+///
+/// Base64 has no escapes, so what `decode` takes was the whole string, and is checked by that. It must leave no trace
+/// of what it does not take, which may have been only part of the string.
+#[inline(always)]
+fn read_encoded(
+    cursor: &mut Cursor<'_>,
+    first: u8,
+    scratch: &mut Vec<u8>,
+    open: &mut Vec<u8>,
+    mut decode: impl FnMut(&[u8]) -> Result<(), base64::NotBase64>,
+) -> Result<Result<(), JsonFault>, Malformed> {
+    if first != b'"' {
+        return cursor.skip_value(open).map(|()| Err(JsonFault::NotAString));
+    }
+    if let Some(text) = cursor.up_to_quote()
+        && decode(text).is_ok()
+    {
+        cursor.accept(text);
+        return Ok(Ok(()));
+    }
+    let text = cursor.string()?;
+    if !text.has_escapes {
+        return Ok(Err(JsonFault::NotBase64));
+    }
+    Ok(unescaped(text, scratch)
+        .and_then(|text| decode(text).map_err(|base64::NotBase64| JsonFault::NotBase64)))
+}
+
+/// What `text` says, put into `scratch`.
+fn unescaped<'s>(text: Text<'_>, scratch: &'s mut Vec<u8>) -> Result<&'s [u8], JsonFault> {
+    scratch.clear();
+    match text.unescape(scratch) {
+        Ok(()) => Ok(scratch),
+        Err(NotUnicode) => Err(JsonFault::NotUnicode),
+    }
+}
+
+/// Reads the object of headers that begins here into the run.
+fn read_headers(
+    cursor: &mut Cursor<'_>,
+    scratch: &mut Scratch,
+) -> Result<Result<HeadersFound, JsonFault>, Malformed> {
+    let Scratch { run, unescaped, open, .. } = scratch;
+    run.clear();
+    let mut found = HeadersFound::default();
+    let mut names_are_text = true;
+    let mut number = 0;
+    let mut goes_on = cursor.enter_object()?;
+    while goes_on {
+        let (name, first) = cursor.name()?;
+        number += 1;
+        let name = if name.has_escapes {
+            unescaped.clear();
+            names_are_text &= name.unescape(unescaped).is_ok();
+            unescaped.as_slice()
+        } else {
+            name.written
+        };
+        found.names.see(Name::of_text(name));
+        push_bytes(run, name);
+        let at = cursor.at();
+        if let Err(fault) =
+            read_encoded(cursor, first, unescaped, open, |text| push_decoded(run, text))?
+        {
+            varint::write(run, NULL_VALUE);
+            found.faulty.push(FaultyHeader { number, at, fault });
         }
-        Ok(faulty)
+        goes_on = cursor.next_member()?;
     }
+    Ok(if names_are_text { Ok(found) } else { Err(JsonFault::NotUnicode) })
 }
 
 /// The length that says null in a packed run.
@@ -280,53 +375,51 @@ fn push_bytes(run: &mut Vec<u8>, bytes: &[u8]) {
     run.extend_from_slice(bytes);
 }
 
-/// Appends a header's value; on a fault nothing.
-fn push_header_value(run: &mut Vec<u8>, raw: &str) -> Result<(), JsonFault> {
-    let text = parse_string(raw)?;
+/// Appends a header's value; nothing if it is no base64.
+fn push_decoded(run: &mut Vec<u8>, text: &[u8]) -> Result<(), base64::NotBase64> {
     let start = run.len();
-    varint::write(run, base64::decoded_len(text.as_bytes()) as i64);
-    base64::decode(text.as_bytes(), run).map_err(|base64::NotBase64| {
-        run.truncate(start);
-        JsonFault::NotBase64
-    })
+    varint::write(run, base64::decoded_len(text) as i64);
+    base64::decode(text, run).inspect_err(|_| run.truncate(start))
 }
 
-fn decode_base64(raw: &str, out: &mut Vec<u8>) -> Result<(), JsonFault> {
-    let text = parse_string(raw)?;
-    base64::decode(text.as_bytes(), out).map_err(|base64::NotBase64| JsonFault::NotBase64)
-}
-
-/// A string, from the record where it has no escapes, otherwise kept in `unescaped`.
-fn keep_string<'a>(raw: &'a str, unescaped: &'a mut String) -> Result<&'a str, JsonFault> {
-    Ok(match parse_string(raw)? {
-        Cow::Borrowed(text) => text,
-        Cow::Owned(text) => {
-            *unescaped = text;
-            unescaped
+/// The headers that no later one overrides; an error if one of them is faulty.
+fn stand_out<'a>(
+    found: HeadersFound,
+    run: &'a [u8],
+    unique: &'a mut unique::Scratch,
+) -> Result<Headers<'a>, DecodeError> {
+    let run = Headers::from_trusted(run);
+    let headers = if found.names.maybe_twice() { unique::last_of_each(run, unique) } else { run };
+    match first_standing_fault(run, headers, &found.faulty) {
+        None => Ok(headers),
+        Some(&FaultyHeader { number, at, fault }) => {
+            Err(DecodeError::InvalidJson { place: JsonPlace::Header(number), at, fault })
         }
+    }
+}
+
+/// The fault of the first header in `headers` that has one; those that a later header overrode do not matter.
+fn first_standing_fault<'f>(
+    run: Headers<'_>,
+    headers: Headers<'_>,
+    faulty: &'f [FaultyHeader],
+) -> Option<&'f FaultyHeader> {
+    if faulty.is_empty() {
+        return None;
+    }
+    let standing = headers.iter().find(|header| header.value.is_none())?;
+    let last_of_name = run.iter().zip(1..).filter(|(header, _)| header.name == standing.name).last();
+    let (_, number) = last_of_name.expect("the headers are a part of the run");
+    faulty.iter().find(|header| header.number == number)
+}
+
+/// Reads a string of decimal digits.
+fn parse_digits(text: &[u8]) -> Result<i64, JsonFault> {
+    let text = std::str::from_utf8(text).map_err(|_| JsonFault::NotIntegral)?;
+    text.parse::<i64>().map_err(|error| match error.kind() {
+        IntErrorKind::PosOverflow | IntErrorKind::NegOverflow => JsonFault::OutOfRange,
+        _ => JsonFault::NotIntegral,
     })
-}
-
-/// Reads `raw`, one JSON value whose syntax was checked, as a string.
-fn parse_string(raw: &str) -> Result<Cow<'_, str>, JsonFault> {
-    let content = raw.strip_prefix('"').and_then(|raw| raw.strip_suffix('"')).ok_or(JsonFault::NotAString)?;
-    if content.contains('\\') {
-        serde_json::from_str(raw).map(Cow::Owned).map_err(|_| JsonFault::NotUnicode)
-    } else {
-        Ok(Cow::Borrowed(content))
-    }
-}
-
-/// Reads `raw`, one JSON value whose syntax was checked, as an integer.
-fn parse_time(raw: &str) -> Result<i64, JsonFault> {
-    if raw.starts_with('"') {
-        let text = parse_string(raw)?;
-        return text.parse::<i64>().map_err(|error| match error.kind() {
-            IntErrorKind::PosOverflow | IntErrorKind::NegOverflow => JsonFault::OutOfRange,
-            _ => JsonFault::NotIntegral,
-        });
-    }
-    raw.parse::<i64>().or_else(|_| parse_scientific(raw))
 }
 
 /// The integer that a JSON number of any notation denotes: exactly, for a `f64` is off by hundreds near the limits.
@@ -334,9 +427,6 @@ fn parse_scientific(number: &str) -> Result<i64, JsonFault> {
     const MOST_DIGITS: i64 = 19; // of an i64
 
     let (sign, unsigned) = number.strip_prefix('-').map_or((1, number), |unsigned| (-1, unsigned));
-    if !unsigned.starts_with(|first: char| first.is_ascii_digit()) {
-        return Err(JsonFault::NotIntegral); // null, true, an array…
-    }
     let (mantissa, exponent) = unsigned.split_once(['e', 'E']).unwrap_or((unsigned, "0"));
     let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
     let beyond = if exponent.starts_with('-') { i64::MIN } else { i64::MAX };
@@ -363,15 +453,6 @@ fn parse_scientific(number: &str) -> Result<i64, JsonFault> {
         .take(wanted as usize)
         .fold(0i128, |sum, digit| sum * 10 + i128::from(digit - b'0'));
     i64::try_from(sign * magnitude).map_err(|_| JsonFault::OutOfRange)
-}
-
-fn is_null(raw: &str) -> bool {
-    raw == "null"
-}
-
-/// Where in `text` the slice `part` of it begins.
-fn offset(text: &str, part: &str) -> usize {
-    part.as_ptr().addr() - text.as_ptr().addr()
 }
 
 #[cfg(test)]

@@ -18,26 +18,33 @@ impl<'a> Name<'a> {
     /// a byte at a time and would be most of the work that there is for a header.
     #[inline(always)]
     pub(super) fn read(bytes: &'a [u8]) -> Option<Self> {
-        const HIGH_BITS: u64 = 0x8080_8080_8080_8080;
-
-        let (ends, all) = match (bytes.first_chunk(), bytes.last_chunk()) {
-            (Some(first), Some(last)) => {
-                let (first, last) = (u64::from_le_bytes(*first), u64::from_le_bytes(*last));
-                let between = bytes[8..].as_chunks().0.iter().map(|word| u64::from_le_bytes(*word));
-                (first ^ last.rotate_left(29), between.fold(first | last, |all, word| all | word))
-            }
-            _ => {
-                let all = match (bytes.first_chunk(), bytes.last_chunk()) {
-                    (Some(first), Some(last)) => {
-                        u64::from(u32::from_le_bytes(*first)) | u64::from(u32::from_le_bytes(*last)) << 32
-                    }
-                    _ => bytes.iter().fold(0, |all, &byte| all << 8 | u64::from(byte)),
-                };
-                (all, all)
-            }
+        let [first, last] = ends(bytes);
+        let between = match bytes.get(8..) {
+            Some(rest) => rest.as_chunks().0.iter().fold(0, |all, word| all | u64::from_le_bytes(*word)),
+            None => 0,
         };
-        (all & HIGH_BITS == 0 || is_utf8(bytes)).then_some(Self { bytes, ends })
+        let is_ascii = (first | last | between) & 0x8080_8080_8080_8080 == 0;
+        (is_ascii || is_utf8(bytes)).then_some(Self { bytes, ends: first ^ last.rotate_left(29) })
     }
+
+    /// A name that was checked elsewhere.
+    #[inline(always)]
+    pub(super) fn of_text(bytes: &'a [u8]) -> Self {
+        let [first, last] = ends(bytes);
+        Self { bytes, ends: first ^ last.rotate_left(29) }
+    }
+}
+
+/// The first and the last eight bytes, which may overlap; the whole in both when there are no eight.
+#[inline(always)]
+fn ends(bytes: &[u8]) -> [u64; 2] {
+    if let (Some(first), Some(last)) = (bytes.first_chunk(), bytes.last_chunk()) {
+        return [u64::from_le_bytes(*first), u64::from_le_bytes(*last)];
+    }
+    if let (Some(first), Some(last)) = (bytes.first_chunk(), bytes.last_chunk()) {
+        return [u64::from(u32::from_le_bytes(*first)) | u64::from(u32::from_le_bytes(*last)) << 32; 2];
+    }
+    [bytes.iter().fold(0, |all, &byte| all << 8 | u64::from(byte)); 2]
 }
 
 #[cold]

@@ -1,0 +1,396 @@
+//! The syntax of JSON (RFC 8259), read from the front of a text, one step at a time.
+//!
+//! Whoever steps through the whole text has checked it: each string for its escapes, its control characters and its
+//! UTF-8, each number, each bracket. What a string says is for [`Text`] to tell; nothing is copied before that.
+
+/// The text is not JSON. Why and where is for a slower parser to say.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Malformed;
+
+/// A place in a text.
+pub(super) struct Cursor<'a> {
+    text: &'a [u8],
+    at: usize,
+}
+
+/// A string's content, as it was written between the quotes; its syntax is checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Text<'a> {
+    pub(super) written: &'a [u8],
+    /// Whether some of it is written with escapes; if not, `written` is what it says.
+    pub(super) has_escapes: bool,
+}
+
+impl<'a> Cursor<'a> {
+    pub(super) fn new(text: &'a [u8]) -> Self {
+        Self { text, at: 0 }
+    }
+
+    /// In bytes from the front.
+    pub(super) fn at(&self) -> usize {
+        self.at
+    }
+
+    /// Steps over blanks to the next byte; `None` at the text's end.
+    #[inline(always)]
+    pub(super) fn peek(&mut self) -> Option<u8> {
+        loop {
+            match *self.text.get(self.at)? {
+                b' ' | b'\n' | b'\r' | b'\t' => self.at += 1,
+                byte => return Some(byte),
+            }
+        }
+    }
+
+    /// From an opening brace to the name of the first member, or behind the closing brace: whether there is a member.
+    #[inline(always)]
+    pub(super) fn enter_object(&mut self) -> Result<bool, Malformed> {
+        self.at += 1;
+        match self.peek() {
+            Some(b'"') => Ok(true),
+            Some(b'}') => {
+                self.at += 1;
+                Ok(false)
+            }
+            _ => Err(Malformed),
+        }
+    }
+
+    /// From behind a member's value to the name of the next, or behind the closing brace: whether there is another.
+    #[inline(always)]
+    pub(super) fn next_member(&mut self) -> Result<bool, Malformed> {
+        match self.peek() {
+            Some(b',') => {
+                self.at += 1;
+                if self.peek() == Some(b'"') { Ok(true) } else { Err(Malformed) }
+            }
+            Some(b'}') => {
+                self.at += 1;
+                Ok(false)
+            }
+            _ => Err(Malformed),
+        }
+    }
+
+    /// Steps over a member's name and the colon, to its value; gives the name, and the value's first byte.
+    #[inline(always)]
+    pub(super) fn name(&mut self) -> Result<(Text<'a>, u8), Malformed> {
+        let name = self.string()?;
+        if self.peek() != Some(b':') {
+            return Err(Malformed);
+        }
+        self.at += 1;
+        Ok((name, self.peek().ok_or(Malformed)?))
+    }
+
+    /// What follows an opening quote, up to the next quote of any kind. The cursor stays where it is, and nothing is
+    /// checked: if the bytes turn out to be such as need no escape, they are the string; [`accept`](Self::accept) it.
+    #[inline(always)]
+    pub(super) fn up_to_quote(&self) -> Option<&'a [u8]> {
+        let rest = self.text.get(self.at + 1..)?;
+        rest.get(..find_quote(rest)?)
+    }
+
+    /// Steps over a string that [`up_to_quote`](Self::up_to_quote) gave.
+    #[inline(always)]
+    pub(super) fn accept(&mut self, string: &[u8]) {
+        self.at += string.len() + 2;
+    }
+
+    /// Steps over the string that begins here with its quote.
+    #[inline(always)]
+    pub(super) fn string(&mut self) -> Result<Text<'a>, Malformed> {
+        let start = self.at + 1;
+        let mut at = start;
+        while let Some(word) = self.text.get(at..).and_then(<[u8]>::first_chunk) {
+            let stops = stops(u64::from_le_bytes(*word));
+            if stops == 0 {
+                at += size_of::<u64>();
+                continue;
+            }
+            at += stops.trailing_zeros() as usize / 8;
+            if self.text.get(at) == Some(&b'"') {
+                self.at = at + 1;
+                return Ok(Text { written: self.text.get(start..at).ok_or(Malformed)?, has_escapes: false });
+            }
+            break;
+        }
+        let (string, end) = string_bytewise(self.text, start, at)?;
+        self.at = end;
+        Ok(string)
+    }
+
+    /// Steps over the integer that begins here, if it is one of few digits and nothing but digits and a sign.
+    #[inline(always)]
+    pub(super) fn short_integer(&mut self) -> Option<i64> {
+        let rest = self.text.get(self.at..)?;
+        let (sign, digits) = match rest {
+            [b'-', digits @ ..] => (-1, digits),
+            digits => (1, digits),
+        };
+        let (value, len) = match digits.first_chunk().and_then(|eight| eight_digits(u64::from_le_bytes(*eight))) {
+            Some(value) => more_digits(value, digits, 8),
+            None => more_digits(0, digits, 0),
+        };
+        let zero_led = len > 1 && digits.first() == Some(&b'0');
+        let goes_on = matches!(digits.get(len), Some(b'0'..=b'9' | b'.' | b'e' | b'E'));
+        if len == 0 || zero_led || goes_on {
+            return None;
+        }
+        self.at += rest.len() - digits.len() + len;
+        Some(sign * value)
+    }
+
+    /// Steps over the number that begins here; gives it as it is written.
+    pub(super) fn number(&mut self) -> Result<&'a [u8], Malformed> {
+        let start = self.at;
+        if self.text.get(self.at) == Some(&b'-') {
+            self.at += 1;
+        }
+        let whole = self.at;
+        self.digits()?;
+        if self.at > whole + 1 && self.text[whole] == b'0' {
+            return Err(Malformed);
+        }
+        if self.text.get(self.at) == Some(&b'.') {
+            self.at += 1;
+            self.digits()?;
+        }
+        if let Some(b'e' | b'E') = self.text.get(self.at) {
+            self.at += 1;
+            if let Some(b'+' | b'-') = self.text.get(self.at) {
+                self.at += 1;
+            }
+            self.digits()?;
+        }
+        Ok(&self.text[start..self.at])
+    }
+
+    fn digits(&mut self) -> Result<(), Malformed> {
+        let start = self.at;
+        while let Some(b'0'..=b'9') = self.text.get(self.at) {
+            self.at += 1;
+        }
+        if self.at == start { Err(Malformed) } else { Ok(()) }
+    }
+
+    /// Steps over the literal if it begins here.
+    #[inline]
+    pub(super) fn literal(&mut self, literal: &[u8]) -> Result<(), Malformed> {
+        if !self.text.get(self.at..).is_some_and(|rest| rest.starts_with(literal)) {
+            return Err(Malformed);
+        }
+        self.at += literal.len();
+        Ok(())
+    }
+
+    /// Steps over the value that begins here, whatever it is.
+    ///
+    /// `open` is memory to keep a byte in for each array and object around the current place, so that depth costs no
+    /// more than length.
+    #[inline(never)]
+    pub(super) fn skip_value(&mut self, open: &mut Vec<u8>) -> Result<(), Malformed> {
+        open.clear();
+        loop {
+            let is_empty_or_scalar = match self.peek().ok_or(Malformed)? {
+                b'{' if self.enter_object()? => {
+                    self.name()?;
+                    open.push(b'{');
+                    false
+                }
+                b'[' if self.enter_array()? => {
+                    open.push(b'[');
+                    false
+                }
+                b'{' | b'[' => true,
+                first => {
+                    self.skip_scalar(first)?;
+                    true
+                }
+            };
+            if is_empty_or_scalar && !self.leave_values(open)? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// From behind a value to the next one in any of the arrays and objects that are open, or behind the last of them:
+    /// whether there is another value.
+    fn leave_values(&mut self, open: &mut Vec<u8>) -> Result<bool, Malformed> {
+        while let Some(bracket) = open.last() {
+            let goes_on = if *bracket == b'{' {
+                let goes_on = self.next_member()?;
+                if goes_on {
+                    self.name()?;
+                }
+                goes_on
+            } else {
+                self.next_element()?
+            };
+            if goes_on {
+                return Ok(true);
+            }
+            open.pop();
+        }
+        Ok(false)
+    }
+
+    fn enter_array(&mut self) -> Result<bool, Malformed> {
+        self.at += 1;
+        if self.peek() != Some(b']') {
+            return Ok(true);
+        }
+        self.at += 1;
+        Ok(false)
+    }
+
+    fn next_element(&mut self) -> Result<bool, Malformed> {
+        let byte = self.peek();
+        self.at += 1;
+        match byte {
+            Some(b',') => Ok(true),
+            Some(b']') => Ok(false),
+            _ => Err(Malformed),
+        }
+    }
+
+    fn skip_scalar(&mut self, first: u8) -> Result<(), Malformed> {
+        match first {
+            b'"' => self.string().map(drop),
+            b'-' | b'0'..=b'9' => self.number().map(drop),
+            b't' => self.literal(b"true"),
+            b'f' => self.literal(b"false"),
+            b'n' => self.literal(b"null"),
+            _ => Err(Malformed),
+        }
+    }
+}
+
+/// Where the next quote is.
+#[inline(always)]
+fn find_quote(bytes: &[u8]) -> Option<usize> {
+    memchr::memchr(b'"', bytes)
+}
+
+const EACH: u64 = 0x0101_0101_0101_0101;
+const HIGH_BITS: u64 = 0x80 * EACH;
+
+/// The bytes at which a string is no longer plain, each marked by its high bit: quotes, backslashes, control
+/// characters, and what is not ASCII. Bytes behind the first of them may be marked wrongly.
+#[inline(always)]
+const fn stops(word: u64) -> u64 {
+    let quotes = word ^ (b'"' as u64 * EACH);
+    let backslashes = word ^ (b'\\' as u64 * EACH);
+    let below = word.wrapping_sub(0x20 * EACH) | quotes.wrapping_sub(EACH) | backslashes.wrapping_sub(EACH);
+    (below | word) & HIGH_BITS
+}
+
+/// The string that begins at `start` and is plain up to `at`, and where it ends, behind its quote.
+#[inline(never)]
+fn string_bytewise(text: &[u8], start: usize, mut at: usize) -> Result<(Text<'_>, usize), Malformed> {
+    let (mut has_escapes, mut is_ascii) = (false, true);
+    loop {
+        match text.get(at).ok_or(Malformed)? {
+            b'"' => break,
+            b'\\' => {
+                has_escapes = true;
+                at += escape_len(&text[at..])?;
+            }
+            0..0x20 => return Err(Malformed),
+            byte => {
+                is_ascii &= byte.is_ascii();
+                at += 1;
+            }
+        }
+    }
+    let written = &text[start..at];
+    if !is_ascii && std::str::from_utf8(written).is_err() {
+        return Err(Malformed);
+    }
+    Ok((Text { written, has_escapes }, at + 1))
+}
+
+/// How long the escape is that begins here.
+fn escape_len(text: &[u8]) -> Result<usize, Malformed> {
+    match text {
+        [_, b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't', ..] => Ok(2),
+        [_, b'u', a, b, c, d, ..] if [a, b, c, d].iter().all(|digit| digit.is_ascii_hexdigit()) => Ok(6),
+        _ => Err(Malformed),
+    }
+}
+
+/// The value of eight ASCII digits, the first in the lowest byte; `None` if one of them is none.
+#[inline(always)]
+const fn eight_digits(word: u64) -> Option<i64> {
+    let digits = word ^ (b'0' as u64 * EACH);
+    if (digits | digits.wrapping_add(0x76 * EACH)) & HIGH_BITS != 0 {
+        return None;
+    }
+    let pairs = (digits * 10 + (digits >> 8)) & 0x00ff_00ff_00ff_00ff;
+    let fours = (pairs * 100 + (pairs >> 16)) & 0x0000_ffff_0000_ffff;
+    Some(((fours * 10_000 + (fours >> 32)) & 0xffff_ffff) as i64)
+}
+
+/// `value` with the digits behind the first `len` appended, as far as any number of that many digits fits.
+#[inline(always)]
+fn more_digits(mut value: i64, digits: &[u8], mut len: usize) -> (i64, usize) {
+    const MOST: usize = 18;
+    while let Some(digit @ b'0'..=b'9') = digits.get(len)
+        && len < MOST
+    {
+        value = value * 10 + i64::from(digit - b'0');
+        len += 1;
+    }
+    (value, len)
+}
+
+/// Half a surrogate pair: no Unicode text.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct NotUnicode;
+
+impl Text<'_> {
+    /// Appends what the string says to `out`, in UTF-8.
+    #[inline(never)]
+    pub(super) fn unescape(self, out: &mut Vec<u8>) -> Result<(), NotUnicode> {
+        let mut rest = self.written;
+        while let Some(at) = memchr::memchr(b'\\', rest) {
+            out.extend_from_slice(&rest[..at]);
+            rest = push_escaped(&rest[at..], out)?;
+        }
+        out.extend_from_slice(rest);
+        Ok(())
+    }
+}
+
+/// Appends what the escape at the front of `text` says; gives what follows it.
+fn push_escaped<'a>(text: &'a [u8], out: &mut Vec<u8>) -> Result<&'a [u8], NotUnicode> {
+    let (char, rest) = match text {
+        [_, b'u', rest @ ..] => code_point(rest)?,
+        [_, b'b', rest @ ..] => ('\u{8}', rest),
+        [_, b'f', rest @ ..] => ('\u{c}', rest),
+        [_, b'n', rest @ ..] => ('\n', rest),
+        [_, b'r', rest @ ..] => ('\r', rest),
+        [_, b't', rest @ ..] => ('\t', rest),
+        [_, itself, rest @ ..] => (char::from(*itself), rest),
+        _ => return Err(NotUnicode), // no escape ends with its backslash
+    };
+    out.extend_from_slice(char.encode_utf8(&mut [0; 4]).as_bytes());
+    Ok(rest)
+}
+
+/// The character that four hexadecimal digits say, or eight with `\u` between.
+fn code_point(text: &[u8]) -> Result<(char, &[u8]), NotUnicode> {
+    let (first, rest) = code_unit(text).ok_or(NotUnicode)?;
+    if let Some(char) = char::from_u32(first.into()) {
+        return Ok((char, rest));
+    }
+    let (second, rest) = rest.strip_prefix(br"\u").and_then(code_unit).ok_or(NotUnicode)?;
+    let char = char::decode_utf16([first, second]).next().and_then(Result::ok).ok_or(NotUnicode)?;
+    Ok((char, rest))
+}
+
+fn code_unit(text: &[u8]) -> Option<(u16, &[u8])> {
+    let (digits, rest) = text.split_first_chunk::<4>()?;
+    let unit = digits.iter().try_fold(0, |unit, &digit| Some(unit << 4 | char::from(digit).to_digit(16)?))?;
+    Some((unit as u16, rest))
+}
