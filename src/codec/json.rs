@@ -20,6 +20,7 @@ use std::ops::Range;
 use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
+use super::base64::NotBase64;
 use super::error::{DecodeError, JsonFault, JsonPlace};
 use super::json_text::{Cursor, Malformed, NotUnicode, Text};
 use super::unique::{self, Name, Names};
@@ -119,9 +120,8 @@ enum Topic<'a> {
 }
 
 /// The headers of which the scratch holds the run.
-#[derive(Default)]
 struct HeadersFound {
-    names: Names,
+    maybe_twice: bool,
     faulty: Vec<FaultyHeader>,
 }
 
@@ -189,6 +189,7 @@ impl<'de> Visitor<'de> for AnyObject {
 }
 
 /// Steps through the whole text, which is one object.
+#[inline(always)]
 fn read_fields<'a>(bytes: &'a [u8], scratch: &mut Scratch) -> Result<Fields<'a>, Malformed> {
     let mut cursor = Cursor::new(bytes);
     let mut fields = Fields::default();
@@ -197,72 +198,114 @@ fn read_fields<'a>(bytes: &'a [u8], scratch: &mut Scratch) -> Result<Fields<'a>,
     }
     let mut goes_on = cursor.enter_object()?;
     while goes_on {
-        let (name, first) = cursor.name()?;
+        let name = read_field_name(&mut cursor, scratch)?;
+        let first = cursor.peek().ok_or(Malformed)?;
         let at = cursor.at();
-        let name = if name.has_escapes { unescaped_name(name, scratch)? } else { name.written };
         match name {
-            b"time" => fields.time = Some(Field { at, read: read_time(&mut cursor, first, scratch)? }),
-            b"topic" => fields.topic = Some(Field { at, read: read_topic(&mut cursor, first, scratch)? }),
-            b"key" => fields.key = Some(Field { at, read: read_base64(&mut cursor, first, scratch)? }),
-            b"value" => {
+            FieldName::Time => fields.time = Some(Field { at, read: read_time(&mut cursor, first, scratch)? }),
+            FieldName::Topic => {
+                fields.topic = Some(Field { at, read: read_topic(&mut cursor, first, scratch)? });
+            }
+            FieldName::Key => {
+                fields.key = Some(Field { at, read: read_base64(&mut cursor, first, scratch)? });
+            }
+            FieldName::Value => {
                 let read = if first == b'n' {
-                    cursor.literal(b"null")?;
-                    Ok(None)
+                    cursor.literal(b"null").map(|()| Ok(None))?
                 } else {
                     read_base64(&mut cursor, first, scratch)?.map(Some)
                 };
                 fields.value = Some(Field { at, read });
             }
-            b"headers" => {
-                let read = match first {
-                    b'n' => cursor.literal(b"null").map(|()| Ok(None))?,
-                    b'{' => read_headers(&mut cursor, scratch)?.map(Some),
-                    _ => cursor.skip_value(&mut scratch.open).map(|()| Err(JsonFault::NotAnObject))?,
+            FieldName::Headers => {
+                let read = if first == b'n' {
+                    cursor.literal(b"null").map(|()| Ok(None))?
+                } else {
+                    read_headers(&mut cursor, first, scratch)?.map(Some)
                 };
                 fields.headers = Some(Field { at, read });
             }
-            _ => cursor.skip_value(&mut scratch.open)?,
+            FieldName::Unknown => cursor.skip_value(&mut scratch.open)?,
         }
         goes_on = cursor.next_member()?;
     }
     if cursor.peek().is_some() { Err(Malformed) } else { Ok(fields) }
 }
 
-/// A field's name that is not Unicode is taken for a fault of the syntax.
-fn unescaped_name<'s>(name: Text<'_>, scratch: &'s mut Scratch) -> Result<&'s [u8], Malformed> {
-    scratch.unescaped.clear();
-    name.unescape(&mut scratch.unescaped).map_err(|NotUnicode| Malformed)?;
-    Ok(&scratch.unescaped)
+enum FieldName {
+    Time,
+    Topic,
+    Key,
+    Value,
+    Headers,
+    Unknown,
 }
 
-/// Reads a value that begins with `first` as an integer.
+/// Steps over the name of a field and its colon.
 #[inline(always)]
-fn read_time(
-    cursor: &mut Cursor<'_>,
-    first: u8,
-    scratch: &mut Scratch,
-) -> Result<Result<i64, JsonFault>, Malformed> {
-    match cursor.short_integer() {
-        Some(time) => Ok(Ok(time)),
-        None => read_unusual_time(cursor, first, scratch),
+fn read_field_name(cursor: &mut Cursor<'_>, scratch: &mut Scratch) -> Result<FieldName, Malformed> {
+    // As everyone writes them.
+    if cursor.strip(b"\"time\":") {
+        Ok(FieldName::Time)
+    } else if cursor.strip(b"\"topic\":") {
+        Ok(FieldName::Topic)
+    } else if cursor.strip(b"\"key\":") {
+        Ok(FieldName::Key)
+    } else if cursor.strip(b"\"value\":") {
+        Ok(FieldName::Value)
+    } else if cursor.strip(b"\"headers\":") {
+        Ok(FieldName::Headers)
+    } else {
+        let (name, behind) = read_unusual_field_name(*cursor, &mut scratch.unescaped)?;
+        *cursor = behind;
+        Ok(name)
     }
 }
 
-#[cold]
+/// A name that is not Unicode is taken for a fault of the syntax.
 #[inline(never)]
-fn read_unusual_time(
-    cursor: &mut Cursor<'_>,
+fn read_unusual_field_name<'a>(
+    mut cursor: Cursor<'a>,
+    scratch: &mut Vec<u8>,
+) -> Result<(FieldName, Cursor<'a>), Malformed> {
+    let name = cursor.name()?;
+    let name = match unescaped(name, scratch).map_err(|_| Malformed)? {
+        b"time" => FieldName::Time,
+        b"topic" => FieldName::Topic,
+        b"key" => FieldName::Key,
+        b"value" => FieldName::Value,
+        b"headers" => FieldName::Headers,
+        _ => FieldName::Unknown,
+    };
+    Ok((name, cursor))
+}
+
+/// What a value says, or why it cannot be.
+type Read<T> = Result<T, JsonFault>;
+
+/// Reads a value that begins with `first` as an integer.
+#[inline(always)]
+fn read_time(cursor: &mut Cursor<'_>, first: u8, scratch: &mut Scratch) -> Result<Read<i64>, Malformed> {
+    if let Some(time) = cursor.short_integer() {
+        return Ok(Ok(time));
+    }
+    let (read, behind) = read_unusual_time(*cursor, first, scratch)?;
+    *cursor = behind;
+    Ok(read)
+}
+
+#[inline(never)]
+fn read_unusual_time<'a>(
+    mut cursor: Cursor<'a>,
     first: u8,
     scratch: &mut Scratch,
-) -> Result<Result<i64, JsonFault>, Malformed> {
-    Ok(match first {
-        b'-' | b'0'..=b'9' => {
-            let number = std::str::from_utf8(cursor.number()?).expect("a number is ASCII");
-            number.parse::<i64>().or_else(|_| parse_scientific(number))
-        }
+) -> Result<(Read<i64>, Cursor<'a>), Malformed> {
+    let read = match first {
+        b'-' | b'0'..=b'9' => parse_number(cursor.number()?),
         b'"' => unescaped(cursor.string()?, &mut scratch.unescaped).and_then(parse_digits),
         _ => cursor.skip_value(&mut scratch.open).map(|()| Err(JsonFault::NotIntegral))?,
-    })
+    };
+    Ok((read, cursor))
 }
 
 #[inline(always)]
@@ -270,15 +313,16 @@ fn read_topic<'a>(
     cursor: &mut Cursor<'a>,
     first: u8,
     scratch: &mut Scratch,
-) -> Result<Result<Topic<'a>, JsonFault>, Malformed> {
+) -> Result<Read<Topic<'a>>, Malformed> {
     if first != b'"' {
         return cursor.skip_value(&mut scratch.open).map(|()| Err(JsonFault::NotAString));
     }
     let topic = cursor.string()?;
-    if !topic.has_escapes {
-        return Ok(Ok(Topic::Written(topic.written)));
-    }
-    Ok(unescaped(topic, &mut scratch.topic).map(|_| Topic::Unescaped))
+    Ok(if topic.has_escapes {
+        unescaped(topic, &mut scratch.topic).map(|_| Topic::Unescaped)
+    } else {
+        Ok(Topic::Written(topic.written))
+    })
 }
 
 /// Decodes a value into the body.
@@ -287,84 +331,113 @@ fn read_base64(
     cursor: &mut Cursor<'_>,
     first: u8,
     scratch: &mut Scratch,
-) -> Result<Result<Range<usize>, JsonFault>, Malformed> {
+) -> Result<Read<Range<usize>>, Malformed> {
     let Scratch { body, unescaped, open, .. } = scratch;
     let start = body.len();
-    let read = read_encoded(cursor, first, unescaped, open, |text| base64::decode(text, body))?;
+    let read = read_encoded(cursor, first, unescaped, open, |text| base64::decode_quoted(text, body))?;
     Ok(read.map(|()| start..body.len()))
 }
 
-/// Reads a string that `decode` decodes, or finds to be no base64.
-///
-/// Base64 has no escapes, so what `decode` takes was the whole string, and is checked by that. It must leave no trace
-/// of what it does not take, which may have been only part of the string.
+/// Reads a string with `decode`, which gets what is behind the quote and tells how much of it is base64 with the
+/// closing quote: that was the whole string then, for base64 has no escapes, and its syntax is checked.
 #[inline(always)]
 fn read_encoded(
     cursor: &mut Cursor<'_>,
     first: u8,
     scratch: &mut Vec<u8>,
     open: &mut Vec<u8>,
-    mut decode: impl FnMut(&[u8]) -> Result<(), base64::NotBase64>,
-) -> Result<Result<(), JsonFault>, Malformed> {
-    if first != b'"' {
-        return cursor.skip_value(open).map(|()| Err(JsonFault::NotAString));
-    }
-    if let Some(text) = cursor.up_to_quote()
-        && decode(text).is_ok()
+    mut decode: impl FnMut(&[u8]) -> Result<usize, NotBase64>,
+) -> Result<Read<()>, Malformed> {
+    if first == b'"'
+        && let Ok(len) = decode(cursor.behind_quote())
     {
-        cursor.accept(text);
+        cursor.accept_quoted(len);
         return Ok(Ok(()));
+    }
+    let (read, behind) = read_unusual_encoded(*cursor, first, scratch, open, &mut decode)?;
+    *cursor = behind;
+    Ok(read)
+}
+
+/// Reads what is not base64 as it is written: base64 with escapes, or a fault.
+#[inline(never)]
+fn read_unusual_encoded<'a>(
+    mut cursor: Cursor<'a>,
+    first: u8,
+    scratch: &mut Vec<u8>,
+    open: &mut Vec<u8>,
+    decode: &mut dyn FnMut(&[u8]) -> Result<usize, NotBase64>,
+) -> Result<(Read<()>, Cursor<'a>), Malformed> {
+    if first != b'"' {
+        cursor.skip_value(open)?;
+        return Ok((Err(JsonFault::NotAString), cursor));
     }
     let text = cursor.string()?;
     if !text.has_escapes {
-        return Ok(Err(JsonFault::NotBase64));
+        return Ok((Err(JsonFault::NotBase64), cursor));
     }
-    Ok(unescaped(text, scratch)
-        .and_then(|text| decode(text).map_err(|base64::NotBase64| JsonFault::NotBase64)))
-}
-
-/// What `text` says, put into `scratch`.
-fn unescaped<'s>(text: Text<'_>, scratch: &'s mut Vec<u8>) -> Result<&'s [u8], JsonFault> {
     scratch.clear();
-    match text.unescape(scratch) {
-        Ok(()) => Ok(scratch),
+    let read = match text.unescape(scratch) {
         Err(NotUnicode) => Err(JsonFault::NotUnicode),
-    }
+        Ok(()) if scratch.contains(&b'"') => Err(JsonFault::NotBase64),
+        Ok(()) => {
+            scratch.push(b'"');
+            decode(scratch).map(drop).map_err(|NotBase64| JsonFault::NotBase64)
+        }
+    };
+    Ok((read, cursor))
 }
 
-/// Reads the object of headers that begins here into the run.
+/// Reads an object of headers into the run.
+#[inline(always)]
 fn read_headers(
     cursor: &mut Cursor<'_>,
+    first: u8,
     scratch: &mut Scratch,
-) -> Result<Result<HeadersFound, JsonFault>, Malformed> {
+) -> Result<Read<HeadersFound>, Malformed> {
+    if first != b'{' {
+        return cursor.skip_value(&mut scratch.open).map(|()| Err(JsonFault::NotAnObject));
+    }
+    let (read, behind) = read_header_object(*cursor, scratch)?;
+    *cursor = behind;
+    Ok(read)
+}
+
+#[inline(never)]
+fn read_header_object<'a>(
+    mut cursor: Cursor<'a>,
+    scratch: &mut Scratch,
+) -> Result<(Read<HeadersFound>, Cursor<'a>), Malformed> {
     let Scratch { run, unescaped, open, .. } = scratch;
     run.clear();
-    let mut found = HeadersFound::default();
+    run.reserve(cursor.behind_quote().len()); // that of several objects would otherwise grow step by step
+    let mut names = Names::default();
+    let mut faulty = Vec::new();
     let mut names_are_text = true;
     let mut number = 0;
     let mut goes_on = cursor.enter_object()?;
     while goes_on {
-        let (name, first) = cursor.name()?;
         number += 1;
-        let name = if name.has_escapes {
+        let mut name = cursor.name()?;
+        if name.has_escapes {
             unescaped.clear();
             names_are_text &= name.unescape(unescaped).is_ok();
-            unescaped.as_slice()
-        } else {
-            name.written
-        };
-        found.names.see(Name::of_text(name));
-        push_bytes(run, name);
+            name.written = unescaped;
+        }
+        names.see(Name::of_text(name.written));
+        push_bytes(run, name.written);
+
+        let first = cursor.peek().ok_or(Malformed)?;
         let at = cursor.at();
-        if let Err(fault) =
-            read_encoded(cursor, first, unescaped, open, |text| push_decoded(run, text))?
-        {
+        let read = read_encoded(&mut cursor, first, unescaped, open, |text| push_decoded(run, text))?;
+        if let Err(fault) = read {
             varint::write(run, NULL_VALUE);
-            found.faulty.push(FaultyHeader { number, at, fault });
+            faulty.push(FaultyHeader { number, at, fault });
         }
         goes_on = cursor.next_member()?;
     }
-    Ok(if names_are_text { Ok(found) } else { Err(JsonFault::NotUnicode) })
+    let found = HeadersFound { maybe_twice: names.maybe_twice(), faulty };
+    Ok((if names_are_text { Ok(found) } else { Err(JsonFault::NotUnicode) }, cursor))
 }
 
 /// The length that says null in a packed run.
@@ -375,11 +448,42 @@ fn push_bytes(run: &mut Vec<u8>, bytes: &[u8]) {
     run.extend_from_slice(bytes);
 }
 
-/// Appends a header's value; nothing if it is no base64.
-fn push_decoded(run: &mut Vec<u8>, text: &[u8]) -> Result<(), base64::NotBase64> {
-    let start = run.len();
-    varint::write(run, base64::decoded_len(text) as i64);
-    base64::decode(text, run).inspect_err(|_| run.truncate(start))
+/// Appends a header's value as [`base64::decode_quoted`] does, with its length before it.
+#[inline(always)]
+fn push_decoded(run: &mut Vec<u8>, text: &[u8]) -> Result<usize, NotBase64> {
+    let at = run.len();
+    run.push(0);
+    let Ok(taken) = base64::decode_quoted(text, run) else {
+        run.truncate(at);
+        return Err(NotBase64);
+    };
+    let len = run.len() - at - 1;
+    match u8::try_from(len << 1) {
+        Ok(byte @ ..0x80) => run[at] = byte,
+        _ => widen_len(run, at, len),
+    }
+    Ok(taken)
+}
+
+/// Makes room for a length that takes more than the one byte kept for it.
+#[inline(never)]
+fn widen_len(run: &mut Vec<u8>, at: usize, len: usize) {
+    let mut prefix = Vec::with_capacity(varint::MAX_LEN);
+    varint::write(&mut prefix, len as i64);
+    run.splice(at..=at, prefix);
+}
+
+/// What `text` says: as it is written, or put into `scratch`.
+#[inline]
+fn unescaped<'s>(text: Text<'s>, scratch: &'s mut Vec<u8>) -> Read<&'s [u8]> {
+    if !text.has_escapes {
+        return Ok(text.written);
+    }
+    scratch.clear();
+    match text.unescape(scratch) {
+        Ok(()) => Ok(scratch),
+        Err(NotUnicode) => Err(JsonFault::NotUnicode),
+    }
 }
 
 /// The headers that no later one overrides; an error if one of them is faulty.
@@ -389,7 +493,7 @@ fn stand_out<'a>(
     unique: &'a mut unique::Scratch,
 ) -> Result<Headers<'a>, DecodeError> {
     let run = Headers::from_trusted(run);
-    let headers = if found.names.maybe_twice() { unique::last_of_each(run, unique) } else { run };
+    let headers = if found.maybe_twice { unique::last_of_each(run, unique) } else { run };
     match first_standing_fault(run, headers, &found.faulty) {
         None => Ok(headers),
         Some(&FaultyHeader { number, at, fault }) => {
@@ -411,6 +515,11 @@ fn first_standing_fault<'f>(
     let last_of_name = run.iter().zip(1..).filter(|(header, _)| header.name == standing.name).last();
     let (_, number) = last_of_name.expect("the headers are a part of the run");
     faulty.iter().find(|header| header.number == number)
+}
+
+fn parse_number(number: &[u8]) -> Result<i64, JsonFault> {
+    let number = std::str::from_utf8(number).expect("a number is ASCII");
+    number.parse::<i64>().or_else(|_| parse_scientific(number))
 }
 
 /// Reads a string of decimal digits.
@@ -680,7 +789,8 @@ mod tests {
     fn reference(object: &Map<String, Value>) -> Option<Sample> {
         let bytes = |value: &Value| {
             let mut out = Vec::new();
-            base64::decode(value.as_str()?.as_bytes(), &mut out).ok().map(|()| out)
+            let text = value.as_str().filter(|text| !text.contains('"'))?;
+            base64::decode_quoted(format!("{text}\"").as_bytes(), &mut out).ok().map(|_| out)
         };
         let present = |name: &str| object.get(name).filter(|value| !value.is_null());
         let time = match object.get("time")? {

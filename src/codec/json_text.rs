@@ -8,6 +8,9 @@
 pub(super) struct Malformed;
 
 /// A place in a text.
+///
+/// Handed by value to what is not inlined, so that it can stay in registers.
+#[derive(Clone, Copy)]
 pub(super) struct Cursor<'a> {
     text: &'a [u8],
     at: usize,
@@ -72,29 +75,37 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// Steps over a member's name and the colon, to its value; gives the name, and the value's first byte.
+    /// Steps over a member's name and the colon; gives the name.
     #[inline(always)]
-    pub(super) fn name(&mut self) -> Result<(Text<'a>, u8), Malformed> {
+    pub(super) fn name(&mut self) -> Result<Text<'a>, Malformed> {
         let name = self.string()?;
         if self.peek() != Some(b':') {
             return Err(Malformed);
         }
         self.at += 1;
-        Ok((name, self.peek().ok_or(Malformed)?))
+        Ok(name)
     }
 
-    /// What follows an opening quote, up to the next quote of any kind. The cursor stays where it is, and nothing is
-    /// checked: if the bytes turn out to be such as need no escape, they are the string; [`accept`](Self::accept) it.
+    /// Steps over `prefix` if the text goes on with it.
     #[inline(always)]
-    pub(super) fn up_to_quote(&self) -> Option<&'a [u8]> {
-        let rest = self.text.get(self.at + 1..)?;
-        rest.get(..find_quote(rest)?)
+    pub(super) fn strip(&mut self, prefix: &[u8]) -> bool {
+        let strips = self.text.get(self.at..).is_some_and(|rest| rest.starts_with(prefix));
+        if strips {
+            self.at += prefix.len();
+        }
+        strips
     }
 
-    /// Steps over a string that [`up_to_quote`](Self::up_to_quote) gave.
+    /// What follows the quote that stands here, up to the end of the text.
     #[inline(always)]
-    pub(super) fn accept(&mut self, string: &[u8]) {
-        self.at += string.len() + 2;
+    pub(super) fn behind_quote(self) -> &'a [u8] {
+        self.text.get(self.at + 1..).unwrap_or_default()
+    }
+
+    /// Steps over a quote and `len` bytes, up to the closing quote and with it, whose syntax the caller has checked.
+    #[inline(always)]
+    pub(super) fn accept_quoted(&mut self, len: usize) {
+        self.at += 1 + len;
     }
 
     /// Steps over the string that begins here with its quote.
@@ -175,30 +186,32 @@ impl<'a> Cursor<'a> {
     }
 
     /// Steps over the literal if it begins here.
-    #[inline]
+    #[inline(always)]
     pub(super) fn literal(&mut self, literal: &[u8]) -> Result<(), Malformed> {
-        if !self.text.get(self.at..).is_some_and(|rest| rest.starts_with(literal)) {
-            return Err(Malformed);
-        }
-        self.at += literal.len();
-        Ok(())
+        if self.strip(literal) { Ok(()) } else { Err(Malformed) }
     }
 
     /// Steps over the value that begins here, whatever it is.
     ///
     /// `open` is memory to keep a byte in for each array and object around the current place, so that depth costs no
     /// more than length.
-    #[inline(never)]
+    #[inline(always)]
     pub(super) fn skip_value(&mut self, open: &mut Vec<u8>) -> Result<(), Malformed> {
+        self.at = self.end_of_value(open)?;
+        Ok(())
+    }
+
+    #[inline(never)]
+    fn end_of_value(mut self, open: &mut Vec<u8>) -> Result<usize, Malformed> {
         open.clear();
         loop {
-            let is_empty_or_scalar = match self.peek().ok_or(Malformed)? {
+            let is_complete = match self.peek().ok_or(Malformed)? {
                 b'{' if self.enter_object()? => {
                     self.name()?;
                     open.push(b'{');
                     false
                 }
-                b'[' if self.enter_array()? => {
+                b'[' if self.enter_array() => {
                     open.push(b'[');
                     false
                 }
@@ -208,15 +221,15 @@ impl<'a> Cursor<'a> {
                     true
                 }
             };
-            if is_empty_or_scalar && !self.leave_values(open)? {
-                return Ok(());
+            if is_complete && !self.next_value(open)? {
+                return Ok(self.at);
             }
         }
     }
 
     /// From behind a value to the next one in any of the arrays and objects that are open, or behind the last of them:
     /// whether there is another value.
-    fn leave_values(&mut self, open: &mut Vec<u8>) -> Result<bool, Malformed> {
+    fn next_value(&mut self, open: &mut Vec<u8>) -> Result<bool, Malformed> {
         while let Some(bracket) = open.last() {
             let goes_on = if *bracket == b'{' {
                 let goes_on = self.next_member()?;
@@ -235,13 +248,11 @@ impl<'a> Cursor<'a> {
         Ok(false)
     }
 
-    fn enter_array(&mut self) -> Result<bool, Malformed> {
+    fn enter_array(&mut self) -> bool {
         self.at += 1;
-        if self.peek() != Some(b']') {
-            return Ok(true);
-        }
-        self.at += 1;
-        Ok(false)
+        let is_empty = self.peek() == Some(b']');
+        self.at += usize::from(is_empty);
+        !is_empty
     }
 
     fn next_element(&mut self) -> Result<bool, Malformed> {
@@ -264,12 +275,6 @@ impl<'a> Cursor<'a> {
             _ => Err(Malformed),
         }
     }
-}
-
-/// Where the next quote is.
-#[inline(always)]
-fn find_quote(bytes: &[u8]) -> Option<usize> {
-    memchr::memchr(b'"', bytes)
 }
 
 const EACH: u64 = 0x0101_0101_0101_0101;
