@@ -16,9 +16,13 @@
 //! - It knows headers as a hash map; here they keep the record's order. (Last wins in both.)
 //!
 //! As in it, and in the Java implementation, the byte size of a block with a negative count is read and not used.
+#![allow(
+    clippy::inline_always,
+    reason = "measured: a reader that is lent keeps its place in memory, not in registers"
+)]
 
 use super::error::{AvroFault, AvroPlace, DecodeError};
-use super::unique::Name;
+use super::unique::{Name, Names};
 use super::{Scratch, unique};
 use crate::schedule::{DueTime, Headers, Schedule, varint};
 
@@ -109,7 +113,7 @@ fn read_headers<'a, E: Refusal>(reader: &mut Reader<'a>, scratch: &'a mut Scratc
         }
     };
     let run = Headers::from_trusted(run);
-    Ok(if seen.names.maybe_twice() { unique::last_of_each(run, &mut scratch.unique) } else { run })
+    Ok(if seen.maybe_twice { unique::last_of_each(run, &mut scratch.unique) } else { run })
 }
 
 /// Puts the first block, the next one of `count` entries, and all that follow into one run.
@@ -136,7 +140,9 @@ fn join_blocks<E: Refusal>(
 struct Seen {
     /// How many headers.
     count: usize,
-    names: unique::Names,
+    names: Names,
+    /// Whether two of the names may be the same.
+    maybe_twice: bool,
 }
 
 /// How many entries the next block has; 0 at the end of the map.
@@ -158,7 +164,7 @@ fn read_block<'a, E: Refusal>(count: u64, reader: &mut Reader<'a>, seen: &mut Se
     let start = reader.at;
     for _ in 0..count {
         seen.count += 1;
-        seen.names.see(reader.name(AvroPlace::HeaderName(seen.count))?);
+        seen.maybe_twice |= seen.names.see(reader.name(AvroPlace::HeaderName(seen.count))?);
         reader.skip_bytes(AvroPlace::HeaderValue(seen.count))?;
     }
     Ok(&reader.record[start..reader.at])

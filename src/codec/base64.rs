@@ -23,20 +23,19 @@ pub(super) fn encode(bytes: &[u8], out: &mut Vec<u8>) {
 pub(super) fn decode_quoted(text: &[u8], out: &mut Vec<u8>) -> Result<usize, NotBase64> {
     let start = out.len();
     let bulk = if is_long(text) { decode_bulk(text, out)? } else { 0 };
-    match decode_rest(&text[bulk..], out) {
-        Some(len) => Ok(bulk + len),
-        None => {
-            out.truncate(start);
-            Err(NotBase64)
-        }
-    }
+    let Some(len) = decode_rest(&text[bulk..], out) else {
+        out.truncate(start);
+        return Err(NotBase64);
+    };
+    Ok(bulk + len)
 }
 
 /// From this length on, vector code is faster, all its preparations included.
 const LONG: usize = 64;
 
 fn is_long(text: &[u8]) -> bool {
-    text.first_chunk::<LONG>().is_some_and(|chunk| !chunk.iter().fold(false, |any, &byte| any | (byte == b'"')))
+    let quotes = |chunk: &[u8; LONG]| chunk.iter().fold(0, |any, &byte| any | u8::from(byte == b'"'));
+    text.first_chunk().is_some_and(|chunk| quotes(chunk) == 0)
 }
 
 /// Decodes all of a long text but its last few groups; gives how much of `text` that was.
@@ -58,22 +57,23 @@ const GROUP: usize = 4;
 #[inline]
 fn decode_rest(text: &[u8], out: &mut Vec<u8>) -> Option<usize> {
     let mut at = 0;
-    while let Some(chars) = text.get(at..).and_then(<[u8]>::first_chunk::<{ 4 * GROUP }>) {
+    let (fours, _) = text.as_chunks::<{ 4 * GROUP }>();
+    for chars in fours {
         let (groups, _) = chars.as_chunks();
-        let [a, b, c, d] = [bits(&groups[0]), bits(&groups[1]), bits(&groups[2]), bits(&groups[3])];
+        let [a, b, c, d] = [bits(groups[0]), bits(groups[1]), bits(groups[2]), bits(groups[3])];
         if (a | b | c | d) & FOREIGN != 0 {
             break;
         }
-        let words = [a << 8 | b >> 16, b << 16 | c >> 8, c << 24 | d].map(u32::to_be_bytes);
+        let words = [a | b << 24, b >> 8 | c << 16, c >> 16 | d << 8].map(u32::to_le_bytes);
         out.extend_from_slice(words.as_flattened());
         at += chars.len();
     }
     while let Some(chars) = text.get(at..).and_then(<[u8]>::first_chunk::<GROUP>) {
-        let bits = bits(chars);
+        let bits = bits(*chars);
         if bits & FOREIGN != 0 {
             break;
         }
-        let [_, bytes @ ..] = bits.to_be_bytes();
+        let [bytes @ .., _] = bits.to_le_bytes();
         out.extend_from_slice(&bytes);
         at += chars.len();
     }
@@ -87,11 +87,11 @@ fn decode_rest(text: &[u8], out: &mut Vec<u8>) -> Option<usize> {
         [a, b, c, b'=', b'"', ..] => ([*a, *b, *c, b'A'], 4),
         _ => return None,
     };
-    let bits = bits(&group);
+    let bits = bits(group);
     if bits & FOREIGN != 0 {
         return None;
     }
-    let [_, first, second, _] = bits.to_be_bytes();
+    let [first, second, ..] = bits.to_le_bytes();
     out.push(first);
     if rest[2] != b'"' && rest[2] != b'=' {
         out.push(second);
@@ -99,9 +99,9 @@ fn decode_rest(text: &[u8], out: &mut Vec<u8>) -> Option<usize> {
     Some(at + padded_len + 1)
 }
 
-/// The 24 bits that a group encodes, or more than that when a character is foreign to base64.
-#[inline(always)]
-fn bits(group: &[u8; GROUP]) -> u32 {
+/// The three bytes that a group encodes, the first in the lowest; more than that when a character is foreign to base64.
+#[inline]
+fn bits(group: [u8; GROUP]) -> u32 {
     let [a, b, c, d] = group.map(usize::from);
     PLACES[0][a] | PLACES[1][b] | PLACES[2][c] | PLACES[3][d]
 }
@@ -116,7 +116,8 @@ static PLACES: [[u32; 256]; GROUP] = {
     while value < alphabet.len() {
         let mut place = 0;
         while place < GROUP {
-            places[place][alphabet[value] as usize] = (value as u32) << (18 - 6 * place);
+            let bytes = (value as u32) << (8 + 18 - 6 * place);
+            places[place][alphabet[value] as usize] = bytes.swap_bytes();
             place += 1;
         }
         value += 1;

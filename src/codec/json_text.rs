@@ -2,6 +2,10 @@
 //!
 //! Whoever steps through the whole text has checked it: each string for its escapes, its control characters and its
 //! UTF-8, each number, each bracket. What a string says is for [`Text`] to tell; nothing is copied before that.
+#![allow(
+    clippy::inline_always,
+    reason = "measured: a reader that is lent keeps its place in memory, not in registers"
+)]
 
 /// The text is not JSON. Why and where is for a slower parser to say.
 #[derive(Debug, PartialEq, Eq)]
@@ -9,7 +13,7 @@ pub(super) struct Malformed;
 
 /// A place in a text.
 ///
-/// Handed by value to what is not inlined, so that it can stay in registers.
+/// Handed in parts to what is not inlined, or it would be kept in memory and not in registers.
 #[derive(Clone, Copy)]
 pub(super) struct Cursor<'a> {
     text: &'a [u8],
@@ -25,12 +29,19 @@ pub(super) struct Text<'a> {
 }
 
 impl<'a> Cursor<'a> {
-    pub(super) fn new(text: &'a [u8]) -> Self {
-        Self { text, at: 0 }
+    #[inline(always)]
+    pub(super) fn new(text: &'a [u8], at: usize) -> Self {
+        Self { text, at }
+    }
+
+    #[inline(always)]
+    pub(super) fn text(self) -> &'a [u8] {
+        self.text
     }
 
     /// In bytes from the front.
-    pub(super) fn at(&self) -> usize {
+    #[inline(always)]
+    pub(super) fn at(self) -> usize {
         self.at
     }
 
@@ -79,11 +90,27 @@ impl<'a> Cursor<'a> {
     #[inline(always)]
     pub(super) fn name(&mut self) -> Result<Text<'a>, Malformed> {
         let name = self.string()?;
+        self.colon()?;
+        Ok(name)
+    }
+
+    /// [`name`](Self::name) if it is plain, otherwise nothing.
+    #[inline(always)]
+    pub(super) fn plain_name(&mut self) -> Result<Option<&'a [u8]>, Malformed> {
+        let name = self.plain_string();
+        if name.is_some() {
+            self.colon()?;
+        }
+        Ok(name)
+    }
+
+    #[inline(always)]
+    fn colon(&mut self) -> Result<(), Malformed> {
         if self.peek() != Some(b':') {
             return Err(Malformed);
         }
         self.at += 1;
-        Ok(name)
+        Ok(())
     }
 
     /// Steps over `prefix` if the text goes on with it.
@@ -111,45 +138,54 @@ impl<'a> Cursor<'a> {
     /// Steps over the string that begins here with its quote.
     #[inline(always)]
     pub(super) fn string(&mut self) -> Result<Text<'a>, Malformed> {
-        let start = self.at + 1;
-        let mut at = start;
-        while let Some(word) = self.text.get(at..).and_then(<[u8]>::first_chunk) {
-            let stops = stops(u64::from_le_bytes(*word));
-            if stops == 0 {
-                at += size_of::<u64>();
-                continue;
-            }
-            at += stops.trailing_zeros() as usize / 8;
-            if self.text.get(at) == Some(&b'"') {
-                self.at = at + 1;
-                return Ok(Text { written: self.text.get(start..at).ok_or(Malformed)?, has_escapes: false });
-            }
-            break;
+        if let Some(written) = self.plain_string() {
+            return Ok(Text { written, has_escapes: false });
         }
-        let (string, end) = string_bytewise(self.text, start, at)?;
+        let (string, end) = string_bytewise(self.text, self.at + 1)?;
         self.at = end;
         Ok(string)
     }
 
-    /// Steps over the integer that begins here, if it is one of few digits and nothing but digits and a sign.
+    /// Steps over the string that begins here with its quote, if it is plain: ASCII and no escapes. (And if it is not
+    /// among the last few bytes of the text.)
     #[inline(always)]
-    pub(super) fn short_integer(&mut self) -> Option<i64> {
+    pub(super) fn plain_string(&mut self) -> Option<&'a [u8]> {
+        let rest = self.text.get(self.at + 1..)?;
+        let (words, _) = rest.as_chunks();
+        for (i, word) in words.iter().enumerate() {
+            let stops = stops(u64::from_le_bytes(*word));
+            if stops != 0 {
+                let len = i * size_of::<u64>() + stops.trailing_zeros() as usize / 8;
+                if *rest.get(len)? != b'"' {
+                    return None;
+                }
+                self.at += len + 2;
+                return rest.get(..len);
+            }
+        }
+        None
+    }
+
+    /// Steps over the integer that begins here, if it has no more digits than a time has, and nothing but digits.
+    #[inline(always)]
+    pub(super) fn plain_integer(&mut self) -> Option<i64> {
         let rest = self.text.get(self.at..)?;
-        let (sign, digits) = match rest {
-            [b'-', digits @ ..] => (-1, digits),
-            digits => (1, digits),
+        let first = Digits::of(*rest.first_chunk()?);
+        let (value, len) = if first.len < 8 {
+            (first.value, first.len)
+        } else {
+            let then = Digits::of(*rest.get(8..)?.first_chunk()?);
+            (first.value * POWERS[then.len] + then.value, 8 + then.len)
         };
-        let (value, len) = match digits.first_chunk().and_then(|eight| eight_digits(u64::from_le_bytes(*eight))) {
-            Some(value) => more_digits(value, digits, 8),
-            None => more_digits(0, digits, 0),
+        let is_whole = match rest.get(len)? {
+            b'0'..=b'9' | b'.' | b'e' | b'E' => false,
+            _ => len == 1 || (len > 1 && rest[0] != b'0'),
         };
-        let zero_led = len > 1 && digits.first() == Some(&b'0');
-        let goes_on = matches!(digits.get(len), Some(b'0'..=b'9' | b'.' | b'e' | b'E'));
-        if len == 0 || zero_led || goes_on {
+        if !is_whole {
             return None;
         }
-        self.at += rest.len() - digits.len() + len;
-        Some(sign * value)
+        self.at += len;
+        Some(value)
     }
 
     /// Steps over the number that begins here; gives it as it is written.
@@ -277,6 +313,13 @@ impl<'a> Cursor<'a> {
     }
 }
 
+/// Whether a string can be written as it is: ASCII, and nothing to escape.
+pub(super) fn is_plain(string: &[u8]) -> bool {
+    let (words, rest) = string.as_chunks();
+    let is_stop = |byte: &u8| matches!(byte, 0..0x20 | b'"' | b'\\' | 0x80..);
+    words.iter().all(|word| stops(u64::from_le_bytes(*word)) == 0) && !rest.iter().any(is_stop)
+}
+
 const EACH: u64 = 0x0101_0101_0101_0101;
 const HIGH_BITS: u64 = 0x80 * EACH;
 
@@ -290,9 +333,10 @@ const fn stops(word: u64) -> u64 {
     (below | word) & HIGH_BITS
 }
 
-/// The string that begins at `start` and is plain up to `at`, and where it ends, behind its quote.
+/// The string that begins at `start`, behind its quote, and where it ends.
 #[inline(never)]
-fn string_bytewise(text: &[u8], start: usize, mut at: usize) -> Result<(Text<'_>, usize), Malformed> {
+fn string_bytewise(text: &[u8], start: usize) -> Result<(Text<'_>, usize), Malformed> {
+    let mut at = start;
     let (mut has_escapes, mut is_ascii) = (false, true);
     loop {
         match text.get(at).ok_or(Malformed)? {
@@ -324,29 +368,27 @@ fn escape_len(text: &[u8]) -> Result<usize, Malformed> {
     }
 }
 
-/// The value of eight ASCII digits, the first in the lowest byte; `None` if one of them is none.
-#[inline(always)]
-const fn eight_digits(word: u64) -> Option<i64> {
-    let digits = word ^ (b'0' as u64 * EACH);
-    if (digits | digits.wrapping_add(0x76 * EACH)) & HIGH_BITS != 0 {
-        return None;
-    }
-    let pairs = (digits * 10 + (digits >> 8)) & 0x00ff_00ff_00ff_00ff;
-    let fours = (pairs * 100 + (pairs >> 16)) & 0x0000_ffff_0000_ffff;
-    Some(((fours * 10_000 + (fours >> 32)) & 0xffff_ffff) as i64)
+/// Of ten.
+const POWERS: [i64; 9] = [1, 10, 100, 1_000, 10_000, 100_000, 1_000_000, 10_000_000, 100_000_000];
+
+/// The digits at the front of eight bytes.
+struct Digits {
+    value: i64,
+    len: usize,
 }
 
-/// `value` with the digits behind the first `len` appended, as far as any number of that many digits fits.
-#[inline(always)]
-fn more_digits(mut value: i64, digits: &[u8], mut len: usize) -> (i64, usize) {
-    const MOST: usize = 18;
-    while let Some(digit @ b'0'..=b'9') = digits.get(len)
-        && len < MOST
-    {
-        value = value * 10 + i64::from(digit - b'0');
-        len += 1;
+impl Digits {
+    #[inline(always)]
+    fn of(bytes: [u8; 8]) -> Self {
+        let digits = u64::from_le_bytes(bytes) ^ (u64::from(b'0') * EACH);
+        let foreign = (digits | digits.wrapping_add(0x76 * EACH)) & HIGH_BITS; // right up to the first
+        let len = foreign.trailing_zeros() as usize / 8;
+        // Zeros before them make them eight. The first digit is in the lowest byte.
+        let eight = digits.checked_shl(64 - 8 * len as u32).unwrap_or_default();
+        let pairs = (eight * 10 + (eight >> 8)) & 0x00ff_00ff_00ff_00ff;
+        let fours = (pairs * 100 + (pairs >> 16)) & 0x0000_ffff_0000_ffff;
+        Self { value: ((fours * 10_000 + (fours >> 32)) & 0xffff_ffff) as i64, len }
     }
-    (value, len)
 }
 
 /// Half a surrogate pair: no Unicode text.

@@ -1,4 +1,8 @@
 //! Headers of which each name comes once: the last value wins, at its own place.
+#![allow(
+    clippy::inline_always,
+    reason = "measured: a reader that is lent keeps its place in memory, not in registers"
+)]
 
 use crate::schedule::{HeaderSpan, Headers};
 
@@ -7,6 +11,7 @@ use crate::schedule::{HeaderSpan, Headers};
 const FEW: usize = 16;
 
 /// A header's name that was checked.
+#[derive(Clone, Copy)]
 pub(super) struct Name<'a> {
     bytes: &'a [u8],
     /// Its first and its last bytes: all of it, when there are no more than eight.
@@ -53,26 +58,22 @@ fn is_utf8(bytes: &[u8]) -> bool {
     std::str::from_utf8(bytes).is_ok()
 }
 
-/// Tells whether any two of the names it was shown may be the same: never a wrong no, and a wrong yes (which costs
-/// [`last_of_each`] a look) for one in twelve of the records that have ten headers.
+/// The names that were seen, roughly.
+///
+/// A Bloom filter: never a wrong no, and a wrong yes (which costs [`last_of_each`] a look) for one in twelve of the
+/// records that have ten headers.
 #[derive(Default)]
-pub(super) struct Names {
-    seen: [u64; 8],
-    maybe_twice: bool,
-}
+pub(super) struct Names([u64; 8]);
 
 impl Names {
+    /// Whether the name may have been seen before.
     #[inline(always)]
-    pub(super) fn see(&mut self, name: Name<'_>) {
+    pub(super) fn see(&mut self, name: Name<'_>) -> bool {
         let slot = ((name.ends ^ name.bytes.len() as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 55) as usize;
-        let (word, bit) = (&mut self.seen[slot / 64], 1 << (slot % 64));
-        self.maybe_twice |= *word & bit != 0;
+        let (word, bit) = (&mut self.0[slot / 64], 1 << (slot % 64));
+        let seen = *word & bit != 0;
         *word |= bit;
-    }
-
-    #[inline(always)]
-    pub(super) fn maybe_twice(&self) -> bool {
-        self.maybe_twice
+        seen
     }
 }
 
