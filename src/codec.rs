@@ -27,6 +27,7 @@ mod avro;
 mod base64;
 mod error;
 mod json;
+mod json_text;
 #[cfg(test)]
 mod sample;
 mod schema;
@@ -43,9 +44,13 @@ use crate::schedule::{Format, Schedule};
 #[derive(Debug, Default)]
 pub struct Scratch {
     /// A JSON schedule's topic, when it was written with escapes.
-    topic: String,
-    /// A JSON schedule's key and value, decoded, one behind the other.
+    topic: Vec<u8>,
+    /// Any other string of a JSON schedule that was written with escapes.
+    unescaped: Vec<u8>,
+    /// A JSON schedule's key and value, decoded, and earlier versions of them.
     body: Vec<u8>,
+    /// The brackets around a place in a JSON schedule.
+    open: Vec<u8>,
     /// Packed headers, where the record does not hold them as one run: decoded from JSON, or from several Avro blocks.
     run: Vec<u8>,
     /// What [`unique::last_of_each`] needs for headers with duplicate names.

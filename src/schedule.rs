@@ -6,7 +6,7 @@
 mod headers;
 pub mod varint;
 
-pub use headers::{Header, Headers, HeadersBuf};
+pub use headers::{Header, HeaderSpan, Headers, HeadersBuf};
 
 /// When a schedule is to be delivered: milliseconds since the Unix epoch, any `i64`.
 ///

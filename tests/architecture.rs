@@ -34,7 +34,7 @@ const ROOMS: &[Room] = &[
     Room {
         name: "codec",
         rooms: &["schedule"],
-        crates: Pure(&["apache_avro", "base64", "base64_simd", "serde", "serde_json", "thiserror"]),
+        crates: Pure(&["apache_avro", "base64", "base64_simd", "memchr", "serde", "serde_json", "thiserror"]),
     },
     Room { name: "config", rooms: &["schedule"], crates: AllBut(RDKAFKA) },
     // Observes what the shards publish (`scheduler::status`).

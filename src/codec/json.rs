@@ -1,48 +1,60 @@
 //! A JSON object with base64 fields: `{"time", "topic", "key", "value", "headers"}`.
 //!
-//! The text is checked once, as a whole, and each field is remembered as the slice that holds it; only then are the
-//! five fields read, each in its last version. So a field that comes twice, an unknown field and a nested one cost what
-//! their length costs and nothing else, and the parser keeps no tree.
+//! The text is read once, from front to back, each field as it is met. What is no JSON ends that at once; a field that
+//! holds what it must not is only remembered, for a later version of it may override it, and the text may yet turn out
+//! to be no JSON. So a field that comes twice, an unknown field and a nested one cost what their length costs and
+//! nothing else, and no tree is kept.
 //!
 //! What is accepted is what the circe decoder accepted with which schedules were read before (`time` may be any
 //! notation of an integer, or a string of digits; `value` and `headers` may be null or absent; a header may not be
 //! null), except that text which is not Unicode (invalid UTF-8, half a surrogate pair in a field name or in a
 //! field that is used) is refused instead of being replaced by question marks.
 //!
-//! An ordinary record decodes without allocation once the scratch has grown. Strings with escapes allocate.
+//! A record decodes without allocation once the scratch has grown, unless a field of it is refused.
+#![allow(
+    clippy::inline_always,
+    reason = "measured: a reader that is lent keeps its place in memory, not in registers"
+)]
 
-use std::borrow::Cow;
 use std::fmt;
-use std::io::Write as _;
 use std::num::IntErrorKind;
+use std::ops::Range;
 
-use serde::de::{DeserializeSeed, Deserializer as _, IgnoredAny, MapAccess, Visitor};
-use serde_json::value::RawValue;
+use serde::de::{IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 
+use super::base64::NotBase64;
 use super::error::{DecodeError, JsonFault, JsonPlace};
-use super::{Scratch, base64, unique};
+use super::json_text::{Cursor, Malformed, NotUnicode, Text, is_plain};
+use super::unique::{self, Name, Names};
+use super::{Scratch, base64};
 use crate::schedule::{DueTime, Headers, Schedule, varint};
 
 pub(super) fn decode<'a>(bytes: &'a [u8], scratch: &'a mut Scratch) -> Result<Schedule<'a>, DecodeError> {
-    let text =
-        std::str::from_utf8(bytes).map_err(|error| DecodeError::NotUtf8 { at: error.valid_up_to() })?;
-    let fields = parse_fields(text)?;
-    let Scratch { topic: unescaped, body, run, unique } = scratch;
+    scratch.body.clear();
+    scratch.body.reserve(bytes.len() / 4 * 3); // the base64 decoder reserves exactly, which would grow step by step
+    let fields = read_fields(bytes, scratch).map_err(|Malformed| not_json(bytes))?;
+    let Scratch { topic, body, run, unique, .. } = scratch;
 
-    let due = DueTime::from_epoch_ms(fields.required(JsonPlace::Time, fields.time, parse_time)?);
-    let topic = fields.required(JsonPlace::Topic, fields.topic, move |raw| keep_string(raw, unescaped))?;
-    body.clear();
-    body.reserve(text.len() / 4 * 3); // the base64 decoder reserves exactly, which would grow step by step
-    fields.required(JsonPlace::Key, fields.key, |raw| decode_base64(raw, body))?;
-    let key_len = body.len();
-    let has_value =
-        fields.optional(JsonPlace::Value, fields.value, |raw| decode_base64(raw, body))?.is_some();
-    let headers = match fields.headers.filter(|raw| !is_null(raw)) {
-        None => Headers::default(),
-        Some(raw) => parse_headers(text, raw, run, unique)?,
+    let due = required(JsonPlace::Time, fields.time)?;
+    let topic = match required(JsonPlace::Topic, fields.topic)? {
+        Topic::Written(topic) => topic,
+        Topic::Unescaped => topic.as_slice(),
     };
-    let (key, value) = body.split_at(key_len);
-    Ok(Schedule { due, topic, key, value: has_value.then_some(value), headers })
+    let topic = std::str::from_utf8(topic).expect("a string's UTF-8 is checked");
+    let key = required(JsonPlace::Key, fields.key)?;
+    let value = optional(JsonPlace::Value, fields.value)?;
+    let headers = match optional(JsonPlace::Headers, fields.headers)? {
+        None => Headers::default(),
+        Some(found) => standing(&found, run, unique)?,
+    };
+    Ok(Schedule {
+        due: DueTime::from_epoch_ms(due),
+        topic,
+        key: &body[key],
+        value: value.map(|value| &body[value]),
+        headers,
+    })
 }
 
 pub(super) fn encode(schedule: &Schedule<'_>, out: &mut Vec<u8>) {
@@ -50,7 +62,9 @@ pub(super) fn encode(schedule: &Schedule<'_>, out: &mut Vec<u8>) {
     let raw_len = schedule.topic.len() + schedule.key.len() + schedule.value.map_or(0, <[u8]>::len);
     out.reserve(AROUND + (raw_len + schedule.headers.as_packed().len()).div_ceil(3) * 4);
 
-    write!(out, "{{\"time\":{},\"topic\":", schedule.due.epoch_ms()).expect(MEMORY);
+    out.extend_from_slice(b"{\"time\":");
+    serde_json::to_writer(&mut *out, &schedule.due.epoch_ms()).expect(MEMORY);
+    out.extend_from_slice(b",\"topic\":");
     write_string(out, schedule.topic);
     out.extend_from_slice(b",\"key\":");
     write_base64(out, schedule.key);
@@ -74,7 +88,13 @@ pub(super) fn encode(schedule: &Schedule<'_>, out: &mut Vec<u8>) {
 const MEMORY: &str = "writing to memory does not fail";
 
 fn write_string(out: &mut Vec<u8>, text: &str) {
-    serde_json::to_writer(out, text).expect(MEMORY);
+    if is_plain(text.as_bytes()) {
+        out.push(b'"');
+        out.extend_from_slice(text.as_bytes());
+        out.push(b'"');
+    } else {
+        serde_json::to_writer(out, text).expect(MEMORY);
+    }
 }
 
 fn write_base64(out: &mut Vec<u8>, bytes: &[u8]) {
@@ -83,54 +103,76 @@ fn write_base64(out: &mut Vec<u8>, bytes: &[u8]) {
     out.push(b'"');
 }
 
-/// The last version of each field, still as text.
+/// The last version of each field.
+#[derive(Default)]
 struct Fields<'a> {
-    text: &'a str,
-    time: Option<&'a str>,
-    topic: Option<&'a str>,
-    key: Option<&'a str>,
-    value: Option<&'a str>,
-    headers: Option<&'a str>,
+    time: Option<Field<i64>>,
+    topic: Option<Field<Topic<'a>>>,
+    /// Where in the scratch's body it is.
+    key: Option<Field<Range<usize>>>,
+    /// Where in the scratch's body it is; `None` for null.
+    value: Option<Field<Option<Range<usize>>>>,
+    /// `None` for null.
+    headers: Option<Field<Option<HeadersFound>>>,
 }
 
-impl<'a> Fields<'a> {
-    /// Reads a field that must be there.
-    fn required<T>(
-        &self,
-        place: JsonPlace,
-        raw: Option<&'a str>,
-        read: impl FnOnce(&'a str) -> Result<T, JsonFault>,
-    ) -> Result<T, DecodeError> {
-        let raw = raw.ok_or(DecodeError::Missing { place })?;
-        read(raw).map_err(|fault| DecodeError::InvalidJson { place, at: offset(self.text, raw), fault })
-    }
-
-    /// Reads a field that may be null or absent.
-    fn optional<T>(
-        &self,
-        place: JsonPlace,
-        raw: Option<&'a str>,
-        read: impl FnOnce(&'a str) -> Result<T, JsonFault>,
-    ) -> Result<Option<T>, DecodeError> {
-        raw.filter(|raw| !is_null(raw)).map(|raw| self.required(place, Some(raw), read)).transpose()
-    }
+/// What a field says, or why it cannot be.
+struct Field<T> {
+    /// Where in the text its value begins.
+    at: usize,
+    read: Result<T, JsonFault>,
 }
 
-/// Checks that `text` is one JSON value, an object, and finds its fields.
-fn parse_fields(text: &str) -> Result<Fields<'_>, DecodeError> {
-    let mut parser = serde_json::Deserializer::from_str(text);
-    match parser.deserialize_map(FieldsVisitor { text }).and_then(|fields| parser.end().map(|()| fields)) {
-        Ok(fields) => Ok(fields),
-        // The parser stops at the first byte of what is no object: whether it is JSON at all remains to be seen.
+enum Topic<'a> {
+    /// As it is written.
+    Written(&'a [u8]),
+    /// In the scratch, for it is written with escapes.
+    Unescaped,
+}
+
+/// The headers of which the scratch holds the run.
+struct HeadersFound {
+    maybe_twice: bool,
+    faulty: Vec<FaultyHeader>,
+}
+
+/// A header whose value cannot be. In the packed run its value is null, which no valid header's is.
+struct FaultyHeader {
+    /// Its place among the headers, from 1.
+    number: usize,
+    /// Where in the text its value begins.
+    at: usize,
+    fault: JsonFault,
+}
+
+fn required<T>(place: JsonPlace, field: Option<Field<T>>) -> Result<T, DecodeError> {
+    let Field { at, read } = field.ok_or(DecodeError::Missing { place })?;
+    read.map_err(|fault| DecodeError::InvalidJson { place, at, fault })
+}
+
+fn optional<T>(place: JsonPlace, field: Option<Field<Option<T>>>) -> Result<Option<T>, DecodeError> {
+    field.map_or(Ok(None), |field| required(place, Some(field)))
+}
+
+/// Why `bytes` are no JSON object. They are read once more, by a parser that can tell.
+#[cold]
+#[inline(never)]
+fn not_json(bytes: &[u8]) -> DecodeError {
+    let text = match std::str::from_utf8(bytes) {
+        Ok(text) => text,
+        Err(error) => return DecodeError::NotUtf8 { at: error.valid_up_to() },
+    };
+    let error = match serde_json::from_str::<AnyObject>(text) {
         Err(error) if error.is_data() => match serde_json::from_str::<IgnoredAny>(text) {
-            Ok(_) => Err(DecodeError::NotAnObject),
-            Err(error) => Err(not_json(&error)),
+            Err(error) => error,
+            Ok(_) => return DecodeError::NotAnObject,
         },
-        Err(error) => Err(not_json(&error)),
-    }
-}
-
-fn not_json(error: &serde_json::Error) -> DecodeError {
+        Err(error) => error,
+        Ok(AnyObject) => {
+            debug_assert!(false, "two parsers disagree about what JSON is");
+            return DecodeError::NotJson { reason: "malformed".to_owned(), line: 1, column: 0 };
+        }
+    };
     let (line, column) = (error.line(), error.column());
     let mut reason = error.to_string();
     // The place is part of the parser's text, and ours to say.
@@ -138,138 +180,290 @@ fn not_json(error: &serde_json::Error) -> DecodeError {
     DecodeError::NotJson { reason, line, column }
 }
 
-struct FieldsVisitor<'a> {
-    text: &'a str,
+/// An object whose members' names are text.
+struct AnyObject;
+
+impl<'de> Deserialize<'de> for AnyObject {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(Self)
+    }
 }
 
-impl<'a> Visitor<'a> for FieldsVisitor<'a> {
-    type Value = Fields<'a>;
+impl<'de> Visitor<'de> for AnyObject {
+    type Value = Self;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object")
     }
 
-    fn visit_map<M: MapAccess<'a>>(self, mut map: M) -> Result<Fields<'a>, M::Error> {
-        let mut fields =
-            Fields { text: self.text, time: None, topic: None, key: None, value: None, headers: None };
-        while let Some(slot) = map.next_key_seed(name_seed(|name| match name {
-            "time" => Some(&mut fields.time),
-            "topic" => Some(&mut fields.topic),
-            "key" => Some(&mut fields.key),
-            "value" => Some(&mut fields.value),
-            "headers" => Some(&mut fields.headers),
-            _ => None,
-        }))? {
-            match slot {
-                Some(slot) => *slot = Some(map.next_value::<&RawValue>()?.get()),
-                None => drop(map.next_value::<IgnoredAny>()?),
+    fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Self, M::Error> {
+        while map.next_entry::<String, IgnoredAny>()?.is_some() {}
+        Ok(self)
+    }
+}
+
+/// Steps through the whole text, which is one object.
+#[inline(always)]
+fn read_fields<'a>(bytes: &'a [u8], scratch: &mut Scratch) -> Result<Fields<'a>, Malformed> {
+    let mut cursor = Cursor::new(bytes, 0);
+    let mut fields = Fields::default();
+    if cursor.peek() != Some(b'{') {
+        return Err(Malformed);
+    }
+    let mut goes_on = cursor.enter_object()?;
+    while goes_on {
+        let name = read_field_name(&mut cursor, scratch)?;
+        let first = cursor.peek().ok_or(Malformed)?;
+        let at = cursor.at();
+        match name {
+            FieldName::Time => {
+                fields.time = Some(Field { at, read: read_time(&mut cursor, first, scratch)? });
             }
+            FieldName::Topic => {
+                fields.topic = Some(Field { at, read: read_topic(&mut cursor, first, scratch)? });
+            }
+            FieldName::Key => {
+                fields.key = Some(Field { at, read: read_base64(&mut cursor, first, scratch)? });
+            }
+            FieldName::Value => {
+                let read = if first == b'n' {
+                    cursor.literal(b"null").map(|()| Ok(None))?
+                } else {
+                    read_base64(&mut cursor, first, scratch)?.map(Some)
+                };
+                fields.value = Some(Field { at, read });
+            }
+            FieldName::Headers => {
+                let read = if first == b'n' {
+                    cursor.literal(b"null").map(|()| Ok(None))?
+                } else {
+                    read_headers(&mut cursor, first, scratch)?.map(Some)
+                };
+                fields.headers = Some(Field { at, read });
+            }
+            FieldName::Unknown => cursor.skip_value(&mut scratch.open)?,
         }
-        Ok(fields)
+        goes_on = cursor.next_member()?;
+    }
+    if cursor.peek().is_some() { Err(Malformed) } else { Ok(fields) }
+}
+
+enum FieldName {
+    Time,
+    Topic,
+    Key,
+    Value,
+    Headers,
+    Unknown,
+}
+
+/// Steps over the name of a field and its colon.
+#[inline(always)]
+fn read_field_name(cursor: &mut Cursor<'_>, scratch: &mut Scratch) -> Result<FieldName, Malformed> {
+    // As everyone writes them.
+    if cursor.strip(b"\"time\":") {
+        Ok(FieldName::Time)
+    } else if cursor.strip(b"\"topic\":") {
+        Ok(FieldName::Topic)
+    } else if cursor.strip(b"\"key\":") {
+        Ok(FieldName::Key)
+    } else if cursor.strip(b"\"value\":") {
+        Ok(FieldName::Value)
+    } else if cursor.strip(b"\"headers\":") {
+        Ok(FieldName::Headers)
+    } else {
+        let (name, end) = read_unusual_field_name(cursor.text(), cursor.at(), &mut scratch.unescaped)?;
+        *cursor = Cursor::new(cursor.text(), end);
+        Ok(name)
     }
 }
 
-/// Hands an object's key to a function instead of allocating it.
-fn name_seed<T, F: FnOnce(&str) -> T>(read: F) -> NameSeed<F> {
-    NameSeed(read)
+/// A name that is not Unicode is taken for a fault of the syntax.
+#[inline(never)]
+fn read_unusual_field_name(
+    text: &[u8],
+    at: usize,
+    scratch: &mut Vec<u8>,
+) -> Result<(FieldName, usize), Malformed> {
+    let mut cursor = Cursor::new(text, at);
+    let name = cursor.name()?;
+    let name = match unescaped(name, scratch).map_err(|_| Malformed)? {
+        b"time" => FieldName::Time,
+        b"topic" => FieldName::Topic,
+        b"key" => FieldName::Key,
+        b"value" => FieldName::Value,
+        b"headers" => FieldName::Headers,
+        _ => FieldName::Unknown,
+    };
+    Ok((name, cursor.at()))
 }
 
-struct NameSeed<F>(F);
+/// What a value says, or why it cannot be.
+type Read<T> = Result<T, JsonFault>;
 
-impl<'de, T, F: FnOnce(&str) -> T> DeserializeSeed<'de> for NameSeed<F> {
-    type Value = T;
-
-    fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<T, D::Error> {
-        deserializer.deserialize_str(self)
+/// Reads a value that begins with `first` as an integer.
+#[inline(always)]
+fn read_time(cursor: &mut Cursor<'_>, first: u8, scratch: &mut Scratch) -> Result<Read<i64>, Malformed> {
+    if let Some(time) = cursor.plain_integer() {
+        return Ok(Ok(time));
     }
+    let (read, end) = read_unusual_time(cursor.text(), cursor.at(), first, scratch)?;
+    *cursor = Cursor::new(cursor.text(), end);
+    Ok(read)
 }
 
-impl<T, F: FnOnce(&str) -> T> Visitor<'_> for NameSeed<F> {
-    type Value = T;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a name")
-    }
-
-    fn visit_str<E>(self, name: &str) -> Result<T, E> {
-        Ok((self.0)(name))
-    }
+#[inline(never)]
+fn read_unusual_time(
+    text: &[u8],
+    at: usize,
+    first: u8,
+    scratch: &mut Scratch,
+) -> Result<(Read<i64>, usize), Malformed> {
+    let mut cursor = Cursor::new(text, at);
+    let read = match first {
+        b'-' | b'0'..=b'9' => parse_number(cursor.number()?),
+        b'"' => unescaped(cursor.string()?, &mut scratch.unescaped).and_then(parse_digits),
+        _ => cursor.skip_value(&mut scratch.open).map(|()| Err(JsonFault::NotIntegral))?,
+    };
+    Ok((read, cursor.at()))
 }
 
-/// Reads `raw`, the object of headers, into `run`.
-fn parse_headers<'a>(
-    text: &str,
-    raw: &str,
-    run: &'a mut Vec<u8>,
-    unique: &'a mut unique::Scratch,
-) -> Result<Headers<'a>, DecodeError> {
-    let fail = |fault| DecodeError::InvalidJson { place: JsonPlace::Headers, at: offset(text, raw), fault };
-    if !raw.starts_with('{') {
-        return Err(fail(JsonFault::NotAnObject));
+#[inline(always)]
+fn read_topic<'a>(
+    cursor: &mut Cursor<'a>,
+    first: u8,
+    scratch: &mut Scratch,
+) -> Result<Read<Topic<'a>>, Malformed> {
+    if first != b'"' {
+        return cursor.skip_value(&mut scratch.open).map(|()| Err(JsonFault::NotAString));
     }
-    run.clear();
-    run.reserve(raw.len());
-    // The object's syntax was checked with the whole text, so only a name with half a surrogate pair can fail here.
-    let faulty = serde_json::Deserializer::from_str(raw)
-        .deserialize_map(HeadersVisitor { run })
-        .map_err(|_| fail(JsonFault::NotUnicode))?;
-    let run = Headers::from_trusted(run);
-    let headers = unique::last_of_each(run, unique);
-    first_standing_fault(run, headers, &faulty).map_or(Ok(headers), |standing| {
-        let (place, at) = (JsonPlace::Header(standing.number), offset(text, standing.raw));
-        Err(DecodeError::InvalidJson { place, at, fault: standing.fault })
+    let topic = cursor.string()?;
+    Ok(if topic.has_escapes {
+        unescaped(topic, &mut scratch.topic).map(|_| Topic::Unescaped)
+    } else {
+        Ok(Topic::Written(topic.written))
     })
 }
 
-/// A header whose value cannot be. In the packed run its value is null, which no valid header's is.
-struct FaultyHeader<'a> {
-    /// Its place among the headers, from 1.
-    number: usize,
-    raw: &'a str,
-    fault: JsonFault,
+/// Decodes a value into the body.
+#[inline(always)]
+fn read_base64(
+    cursor: &mut Cursor<'_>,
+    first: u8,
+    scratch: &mut Scratch,
+) -> Result<Read<Range<usize>>, Malformed> {
+    let Scratch { body, unescaped, open, .. } = scratch;
+    let start = body.len();
+    let read = read_encoded(cursor, first, unescaped, open, |text| base64::decode_quoted(text, body))?;
+    Ok(read.map(|()| start..body.len()))
 }
 
-/// The fault of the first header in `headers` that has one; those that a later header overrode do not matter.
-fn first_standing_fault<'f, 'a>(
-    run: Headers<'_>,
-    headers: Headers<'_>,
-    faulty: &'f [FaultyHeader<'a>],
-) -> Option<&'f FaultyHeader<'a>> {
-    if faulty.is_empty() {
-        return None;
+/// Reads a string with `decode`, which gets what is behind the quote and tells how much of it is base64 with the
+/// closing quote: that was the whole string then, for base64 has no escapes, and its syntax is checked.
+#[inline(always)]
+fn read_encoded(
+    cursor: &mut Cursor<'_>,
+    first: u8,
+    scratch: &mut Vec<u8>,
+    open: &mut Vec<u8>,
+    mut decode: impl FnMut(&[u8]) -> Result<usize, NotBase64>,
+) -> Result<Read<()>, Malformed> {
+    if first == b'"'
+        && let Ok(len) = decode(cursor.behind_quote())
+    {
+        cursor.accept_quoted(len);
+        return Ok(Ok(()));
     }
-    let standing = headers.iter().find(|header| header.value.is_none())?;
-    let last_of_name = run.iter().zip(1..).filter(|(header, _)| header.name == standing.name).last();
-    let (_, number) = last_of_name.expect("the headers are a part of the run");
-    faulty.iter().find(|header| header.number == number)
+    let (read, end) = read_unusual_encoded(cursor.text(), cursor.at(), first, scratch, open, &mut decode)?;
+    *cursor = Cursor::new(cursor.text(), end);
+    Ok(read)
 }
 
-/// Appends each header to the run as it comes; gives those whose value could not be read.
-struct HeadersVisitor<'r> {
-    run: &'r mut Vec<u8>,
-}
-
-impl<'de> Visitor<'de> for HeadersVisitor<'_> {
-    type Value = Vec<FaultyHeader<'de>>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object of headers")
+/// Reads what is not base64 as it is written: base64 with escapes, or a fault.
+#[inline(never)]
+fn read_unusual_encoded(
+    text: &[u8],
+    at: usize,
+    first: u8,
+    scratch: &mut Vec<u8>,
+    open: &mut Vec<u8>,
+    decode: &mut dyn FnMut(&[u8]) -> Result<usize, NotBase64>,
+) -> Result<(Read<()>, usize), Malformed> {
+    let mut cursor = Cursor::new(text, at);
+    if first != b'"' {
+        cursor.skip_value(open)?;
+        return Ok((Err(JsonFault::NotAString), cursor.at()));
     }
-
-    fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Self::Value, M::Error> {
-        let Self { run } = self;
-        let mut faulty = Vec::new();
-        let mut number = 0;
-        while map.next_key_seed(name_seed(|name| push_bytes(run, name.as_bytes())))?.is_some() {
-            number += 1;
-            let raw = map.next_value::<&RawValue>()?.get();
-            if let Err(fault) = push_header_value(run, raw) {
-                varint::write(run, NULL_VALUE);
-                faulty.push(FaultyHeader { number, raw, fault });
-            }
+    let text = cursor.string()?;
+    if !text.has_escapes {
+        return Ok((Err(JsonFault::NotBase64), cursor.at()));
+    }
+    scratch.clear();
+    let read = match text.unescape(scratch) {
+        Err(NotUnicode) => Err(JsonFault::NotUnicode),
+        Ok(()) if scratch.contains(&b'"') => Err(JsonFault::NotBase64),
+        Ok(()) => {
+            scratch.push(b'"');
+            decode(scratch).map(drop).map_err(|NotBase64| JsonFault::NotBase64)
         }
-        Ok(faulty)
+    };
+    Ok((read, cursor.at()))
+}
+
+/// Reads an object of headers into the run.
+#[inline(always)]
+fn read_headers(
+    cursor: &mut Cursor<'_>,
+    first: u8,
+    scratch: &mut Scratch,
+) -> Result<Read<HeadersFound>, Malformed> {
+    if first != b'{' {
+        return cursor.skip_value(&mut scratch.open).map(|()| Err(JsonFault::NotAnObject));
     }
+    let (read, end) = read_header_object(cursor.text(), cursor.at(), scratch)?;
+    *cursor = Cursor::new(cursor.text(), end);
+    Ok(read)
+}
+
+#[inline(never)]
+fn read_header_object(
+    text: &[u8],
+    at: usize,
+    scratch: &mut Scratch,
+) -> Result<(Read<HeadersFound>, usize), Malformed> {
+    let mut cursor = Cursor::new(text, at);
+    let Scratch { run, unescaped, open, .. } = scratch;
+    run.clear();
+    run.reserve(cursor.behind_quote().len()); // that of several objects would otherwise grow step by step
+    let mut names = Names::default();
+    let mut maybe_twice = false;
+    let mut faulty = Vec::new();
+    let mut names_are_text = true;
+    let mut number = 0;
+    let mut goes_on = cursor.enter_object()?;
+    while goes_on {
+        number += 1;
+        let name = if let Some(name) = cursor.plain_name()? {
+            name
+        } else {
+            unescaped.clear();
+            names_are_text &= cursor.name()?.unescape(unescaped).is_ok();
+            unescaped.as_slice()
+        };
+        maybe_twice |= names.see(Name::of_text(name));
+        push_bytes(run, name);
+
+        let first = cursor.peek().ok_or(Malformed)?;
+        let at = cursor.at();
+        let read = read_encoded(&mut cursor, first, unescaped, open, |text| push_decoded(run, text))?;
+        if let Err(fault) = read {
+            varint::write(run, NULL_VALUE);
+            faulty.push(FaultyHeader { number, at, fault });
+        }
+        goes_on = cursor.next_member()?;
+    }
+    let found = HeadersFound { maybe_twice, faulty };
+    Ok((if names_are_text { Ok(found) } else { Err(JsonFault::NotUnicode) }, cursor.at()))
 }
 
 /// The length that says null in a packed run.
@@ -280,53 +474,87 @@ fn push_bytes(run: &mut Vec<u8>, bytes: &[u8]) {
     run.extend_from_slice(bytes);
 }
 
-/// Appends a header's value; on a fault nothing.
-fn push_header_value(run: &mut Vec<u8>, raw: &str) -> Result<(), JsonFault> {
-    let text = parse_string(raw)?;
-    let start = run.len();
-    varint::write(run, base64::decoded_len(text.as_bytes()) as i64);
-    base64::decode(text.as_bytes(), run).map_err(|base64::NotBase64| {
-        run.truncate(start);
-        JsonFault::NotBase64
-    })
+/// Appends a header's value as [`base64::decode_quoted`] does, with its length before it.
+#[inline(always)]
+fn push_decoded(run: &mut Vec<u8>, text: &[u8]) -> Result<usize, NotBase64> {
+    let at = run.len();
+    run.push(0);
+    let Ok(taken) = base64::decode_quoted(text, run) else {
+        run.truncate(at);
+        return Err(NotBase64);
+    };
+    let len = run.len() - at - 1;
+    match u8::try_from(len << 1) {
+        Ok(byte @ ..0x80) => run[at] = byte,
+        _ => widen_len(run, at, len),
+    }
+    Ok(taken)
 }
 
-fn decode_base64(raw: &str, out: &mut Vec<u8>) -> Result<(), JsonFault> {
-    let text = parse_string(raw)?;
-    base64::decode(text.as_bytes(), out).map_err(|base64::NotBase64| JsonFault::NotBase64)
+/// Makes room for a length that takes more than the one byte kept for it.
+#[inline(never)]
+fn widen_len(run: &mut Vec<u8>, at: usize, len: usize) {
+    let mut prefix = Vec::with_capacity(varint::MAX_LEN);
+    varint::write(&mut prefix, len as i64);
+    run.splice(at..=at, prefix);
 }
 
-/// A string, from the record where it has no escapes, otherwise kept in `unescaped`.
-fn keep_string<'a>(raw: &'a str, unescaped: &'a mut String) -> Result<&'a str, JsonFault> {
-    Ok(match parse_string(raw)? {
-        Cow::Borrowed(text) => text,
-        Cow::Owned(text) => {
-            *unescaped = text;
-            unescaped
+/// What `text` says: as it is written, or put into `scratch`.
+#[inline]
+fn unescaped<'s>(text: Text<'s>, scratch: &'s mut Vec<u8>) -> Read<&'s [u8]> {
+    if !text.has_escapes {
+        return Ok(text.written);
+    }
+    scratch.clear();
+    match text.unescape(scratch) {
+        Ok(()) => Ok(scratch),
+        Err(NotUnicode) => Err(JsonFault::NotUnicode),
+    }
+}
+
+/// The headers that no later one overrides; an error if one of them is faulty.
+fn standing<'a>(
+    found: &HeadersFound,
+    run: &'a [u8],
+    unique: &'a mut unique::Scratch,
+) -> Result<Headers<'a>, DecodeError> {
+    let run = Headers::from_trusted(run);
+    let headers = if found.maybe_twice { unique::last_of_each(run, unique) } else { run };
+    match first_standing_fault(run, headers, &found.faulty) {
+        None => Ok(headers),
+        Some(&FaultyHeader { number, at, fault }) => {
+            Err(DecodeError::InvalidJson { place: JsonPlace::Header(number), at, fault })
         }
+    }
+}
+
+/// The fault of the first header in `headers` that has one; those that a later header overrode do not matter.
+fn first_standing_fault<'f>(
+    run: Headers<'_>,
+    headers: Headers<'_>,
+    faulty: &'f [FaultyHeader],
+) -> Option<&'f FaultyHeader> {
+    if faulty.is_empty() {
+        return None;
+    }
+    let standing = headers.iter().find(|header| header.value.is_none())?;
+    let last_of_name = run.iter().zip(1..).filter(|(header, _)| header.name == standing.name).last();
+    let (_, number) = last_of_name.expect("the headers are a part of the run");
+    faulty.iter().find(|header| header.number == number)
+}
+
+fn parse_number(number: &[u8]) -> Result<i64, JsonFault> {
+    let number = std::str::from_utf8(number).expect("a number is ASCII");
+    number.parse::<i64>().or_else(|_| parse_scientific(number))
+}
+
+/// Reads a string of decimal digits.
+fn parse_digits(text: &[u8]) -> Result<i64, JsonFault> {
+    let text = std::str::from_utf8(text).map_err(|_| JsonFault::NotIntegral)?;
+    text.parse::<i64>().map_err(|error| match error.kind() {
+        IntErrorKind::PosOverflow | IntErrorKind::NegOverflow => JsonFault::OutOfRange,
+        _ => JsonFault::NotIntegral,
     })
-}
-
-/// Reads `raw`, one JSON value whose syntax was checked, as a string.
-fn parse_string(raw: &str) -> Result<Cow<'_, str>, JsonFault> {
-    let content = raw.strip_prefix('"').and_then(|raw| raw.strip_suffix('"')).ok_or(JsonFault::NotAString)?;
-    if content.contains('\\') {
-        serde_json::from_str(raw).map(Cow::Owned).map_err(|_| JsonFault::NotUnicode)
-    } else {
-        Ok(Cow::Borrowed(content))
-    }
-}
-
-/// Reads `raw`, one JSON value whose syntax was checked, as an integer.
-fn parse_time(raw: &str) -> Result<i64, JsonFault> {
-    if raw.starts_with('"') {
-        let text = parse_string(raw)?;
-        return text.parse::<i64>().map_err(|error| match error.kind() {
-            IntErrorKind::PosOverflow | IntErrorKind::NegOverflow => JsonFault::OutOfRange,
-            _ => JsonFault::NotIntegral,
-        });
-    }
-    raw.parse::<i64>().or_else(|_| parse_scientific(raw))
 }
 
 /// The integer that a JSON number of any notation denotes: exactly, for a `f64` is off by hundreds near the limits.
@@ -334,9 +562,6 @@ fn parse_scientific(number: &str) -> Result<i64, JsonFault> {
     const MOST_DIGITS: i64 = 19; // of an i64
 
     let (sign, unsigned) = number.strip_prefix('-').map_or((1, number), |unsigned| (-1, unsigned));
-    if !unsigned.starts_with(|first: char| first.is_ascii_digit()) {
-        return Err(JsonFault::NotIntegral); // null, true, an array…
-    }
     let (mantissa, exponent) = unsigned.split_once(['e', 'E']).unwrap_or((unsigned, "0"));
     let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
     let beyond = if exponent.starts_with('-') { i64::MIN } else { i64::MAX };
@@ -363,15 +588,6 @@ fn parse_scientific(number: &str) -> Result<i64, JsonFault> {
         .take(wanted as usize)
         .fold(0i128, |sum, digit| sum * 10 + i128::from(digit - b'0'));
     i64::try_from(sign * magnitude).map_err(|_| JsonFault::OutOfRange)
-}
-
-fn is_null(raw: &str) -> bool {
-    raw == "null"
-}
-
-/// Where in `text` the slice `part` of it begins.
-fn offset(text: &str, part: &str) -> usize {
-    part.as_ptr().addr() - text.as_ptr().addr()
 }
 
 #[cfg(test)]
@@ -599,7 +815,8 @@ mod tests {
     fn reference(object: &Map<String, Value>) -> Option<Sample> {
         let bytes = |value: &Value| {
             let mut out = Vec::new();
-            base64::decode(value.as_str()?.as_bytes(), &mut out).ok().map(|()| out)
+            let text = value.as_str().filter(|text| !text.contains('"'))?;
+            base64::decode_quoted(format!("{text}\"").as_bytes(), &mut out).ok().map(|_| out)
         };
         let present = |name: &str| object.get(name).filter(|value| !value.is_null());
         let time = match object.get("time")? {

@@ -1,31 +1,105 @@
 //! Headers of which each name comes once: the last value wins, at its own place.
+#![allow(
+    clippy::inline_always,
+    reason = "measured: a reader that is lent keeps its place in memory, not in registers"
+)]
 
-use crate::schedule::{Headers, varint};
+use crate::schedule::{HeaderSpan, Headers};
 
-/// Runs up to this length are compared pair by pair, without memory; longer ones are sorted, so that a record made of
-/// nothing but headers costs n log n.
+/// Runs up to this length are compared pair by pair; longer ones are sorted, so that a record made of nothing but
+/// headers costs n log n.
 const FEW: usize = 16;
+
+/// A header's name that was checked.
+#[derive(Clone, Copy)]
+pub(super) struct Name<'a> {
+    bytes: &'a [u8],
+    /// Its first and its last bytes: all of it, when there are no more than eight.
+    ends: u64,
+}
+
+impl<'a> Name<'a> {
+    /// `None` when `bytes` is not UTF-8. Names are short and nearly always ASCII, where `std`'s check of UTF-8 takes
+    /// a byte at a time and would be most of the work that there is for a header.
+    #[inline(always)]
+    pub(super) fn read(bytes: &'a [u8]) -> Option<Self> {
+        let [first, last] = ends(bytes);
+        let between = match bytes.get(8..) {
+            Some(rest) => rest.as_chunks().0.iter().fold(0, |all, word| all | u64::from_le_bytes(*word)),
+            None => 0,
+        };
+        let is_ascii = (first | last | between) & 0x8080_8080_8080_8080 == 0;
+        (is_ascii || is_utf8(bytes)).then_some(Self { bytes, ends: first ^ last.rotate_left(29) })
+    }
+
+    /// A name that was checked elsewhere.
+    #[inline(always)]
+    pub(super) fn of_text(bytes: &'a [u8]) -> Self {
+        let [first, last] = ends(bytes);
+        Self { bytes, ends: first ^ last.rotate_left(29) }
+    }
+}
+
+/// The first and the last eight bytes, which may overlap; the whole in both when there are no eight.
+#[inline(always)]
+fn ends(bytes: &[u8]) -> [u64; 2] {
+    if let (Some(first), Some(last)) = (bytes.first_chunk(), bytes.last_chunk()) {
+        return [u64::from_le_bytes(*first), u64::from_le_bytes(*last)];
+    }
+    if let (Some(first), Some(last)) = (bytes.first_chunk(), bytes.last_chunk()) {
+        return [u64::from(u32::from_le_bytes(*first)) | u64::from(u32::from_le_bytes(*last)) << 32; 2];
+    }
+    [bytes.iter().fold(0, |all, &byte| all << 8 | u64::from(byte)); 2]
+}
+
+#[cold]
+#[inline(never)]
+fn is_utf8(bytes: &[u8]) -> bool {
+    std::str::from_utf8(bytes).is_ok()
+}
+
+/// The names that were seen, roughly.
+///
+/// A Bloom filter: never a wrong no, and a wrong yes (which costs [`last_of_each`] a look) for one in twelve of the
+/// records that have ten headers.
+#[derive(Default)]
+pub(super) struct Names([u64; 8]);
+
+impl Names {
+    /// Whether the name may have been seen before.
+    #[inline(always)]
+    pub(super) fn see(&mut self, name: Name<'_>) -> bool {
+        let slot = ((name.ends ^ name.bytes.len() as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 55) as usize;
+        let (word, bit) = (&mut self.0[slot / 64], 1 << (slot % 64));
+        let seen = *word & bit != 0;
+        *word |= bit;
+        seen
+    }
+}
 
 /// Reused memory of [`last_of_each`].
 #[derive(Debug, Default)]
 pub(super) struct Scratch {
-    spans: Vec<Span>,
+    spans: Vec<HeaderSpan>,
     kept: Vec<u8>,
 }
 
 /// `run` itself when no name comes twice, otherwise a copy of it in `scratch` without the headers that a later one
 /// of the same name overrides.
+#[cold]
+#[inline(never)]
 pub(super) fn last_of_each<'a>(run: Headers<'a>, scratch: &'a mut Scratch) -> Headers<'a> {
-    if is_short_and_distinct(run) {
-        return run;
-    }
     let Scratch { spans, kept } = scratch;
     let packed = run.as_packed();
     spans.clear();
-    spans.extend(Spans { packed, next: 0 });
+    spans.extend(run.spans());
+    if spans.len() <= FEW && is_distinct(packed, spans) {
+        return run;
+    }
     let count = spans.len();
-    spans.sort_unstable_by(|a, b| a.name(packed).cmp(b.name(packed)).then(b.start.cmp(&a.start)));
-    spans.dedup_by(|later, first| later.name(packed) == first.name(packed));
+    let name = |span: &HeaderSpan| &packed[span.name.clone()];
+    spans.sort_unstable_by(|a, b| name(a).cmp(name(b)).then(b.start.cmp(&a.start)));
+    spans.dedup_by(|later, first| name(later) == name(first));
     if spans.len() == count {
         return run;
     }
@@ -37,64 +111,11 @@ pub(super) fn last_of_each<'a>(run: Headers<'a>, scratch: &'a mut Scratch) -> He
     Headers::from_trusted(kept)
 }
 
-fn is_short_and_distinct(run: Headers<'_>) -> bool {
-    let mut names = [""; FEW];
-    for (i, header) in run.iter().enumerate() {
-        if i == FEW || names[..i].contains(&header.name) {
-            return false;
-        }
-        names[i] = header.name;
-    }
-    true
-}
-
-/// Where in a packed run a header stands.
-#[derive(Debug)]
-struct Span {
-    start: usize,
-    name_start: usize,
-    name_end: usize,
-    end: usize,
-}
-
-impl Span {
-    fn name<'a>(&self, packed: &'a [u8]) -> &'a [u8] {
-        &packed[self.name_start..self.name_end]
-    }
-}
-
-/// The spans of a well-formed run, in order.
-struct Spans<'a> {
-    packed: &'a [u8],
-    next: usize,
-}
-
-impl Spans<'_> {
-    /// Reads the length at `self.next` (null counts as 0) and moves behind it.
-    fn take_len(&mut self) -> usize {
-        let mut rest = &self.packed[self.next..];
-        let len = varint::read(&mut rest).expect("a Headers is well-formed");
-        self.next = self.packed.len() - rest.len();
-        len.max(0) as usize
-    }
-}
-
-impl Iterator for Spans<'_> {
-    type Item = Span;
-
-    fn next(&mut self) -> Option<Span> {
-        if self.next == self.packed.len() {
-            return None;
-        }
-        let start = self.next;
-        let name_len = self.take_len();
-        let name_start = self.next;
-        let name_end = name_start + name_len;
-        self.next = name_end;
-        let value_len = self.take_len();
-        self.next += value_len;
-        Some(Span { start, name_start, name_end, end: self.next })
-    }
+/// Compares pair by pair.
+fn is_distinct(packed: &[u8], spans: &[HeaderSpan]) -> bool {
+    spans.iter().enumerate().all(|(i, span)| {
+        spans[..i].iter().all(|earlier| packed[earlier.name.clone()] != packed[span.name.clone()])
+    })
 }
 
 #[cfg(test)]

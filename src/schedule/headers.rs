@@ -1,5 +1,7 @@
 //! Kafka headers as one packed run of bytes: read in place, copied whole, never a `Vec` of pairs.
 
+use std::ops::Range;
+
 use super::varint;
 
 /// One header: a name and a value; `None` is Kafka's null value.
@@ -25,9 +27,11 @@ impl<'a> Headers<'a> {
     /// Checks that `packed` is a well-formed run of headers with UTF-8 names.
     #[must_use]
     pub fn parse(packed: &'a [u8]) -> Option<Self> {
-        let mut rest = packed;
-        while !rest.is_empty() {
-            take_header(&mut rest)?;
+        let mut at = 0;
+        while at < packed.len() {
+            let span = HeaderSpan::read(packed, at)?;
+            std::str::from_utf8(&packed[span.name]).ok()?;
+            at = span.end;
         }
         Some(Self { packed })
     }
@@ -55,28 +59,58 @@ impl<'a> Headers<'a> {
 
     /// The headers in order.
     pub fn iter(self) -> impl Iterator<Item = Header<'a>> {
-        let mut rest = self.packed;
+        self.spans().map(move |span| Header {
+            name: std::str::from_utf8(&self.packed[span.name]).expect(CHECKED),
+            value: span.value.map(|value| &self.packed[value]),
+        })
+    }
+
+    /// Where in the packed bytes each header stands, in order: quicker than [`iter`](Self::iter), which has to look at
+    /// each name once more.
+    pub fn spans(self) -> impl Iterator<Item = HeaderSpan> {
+        let mut at = 0;
         std::iter::from_fn(move || {
-            (!rest.is_empty()).then(|| take_header(&mut rest).expect("checked when the run was made"))
+            (at < self.packed.len()).then(|| {
+                let span = HeaderSpan::read(self.packed, at).expect(CHECKED);
+                at = span.end;
+                span
+            })
         })
     }
 }
 
-fn take_header<'a>(rest: &mut &'a [u8]) -> Option<Header<'a>> {
-    let name_len = varint::read(rest)?;
-    let name = std::str::from_utf8(take_bytes(rest, name_len)?).ok()?;
-    let value = match varint::read(rest)? {
-        -1 => None,
-        len => Some(take_bytes(rest, len)?),
-    };
-    Some(Header { name, value })
+const CHECKED: &str = "checked when the run was made";
+
+/// Where in a packed run one header stands, in bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeaderSpan {
+    /// Where the header begins, with the length of its name.
+    pub start: usize,
+    /// The name.
+    pub name: Range<usize>,
+    /// The value; `None` is Kafka's null value.
+    pub value: Option<Range<usize>>,
+    /// Where the header ends.
+    pub end: usize,
 }
 
-fn take_bytes<'a>(rest: &mut &'a [u8], len: i64) -> Option<&'a [u8]> {
-    let (bytes, tail) = rest.split_at_checked(usize::try_from(len).ok()?)?;
-    *rest = tail;
-    Some(bytes)
+impl HeaderSpan {
+    #[inline]
+    fn read(packed: &[u8], start: usize) -> Option<Self> {
+        let (name, name_end) = varint::read_bytes_at(packed, start)?;
+        let name = name_end - name.len()..name_end;
+        Some(match varint::read_bytes_at(packed, name_end) {
+            Some((value, end)) => Self { start, name, value: Some(end - value.len()..end), end },
+            None => match varint::read_at(packed, name_end)? {
+                (NULL, end) => Self { start, name, value: None, end },
+                _ => return None,
+            },
+        })
+    }
 }
+
+/// The length that says that a value is null.
+const NULL: i64 = -1;
 
 /// Builds a packed run of headers; reused from record to record.
 #[derive(Clone, Debug, Default)]
@@ -96,7 +130,7 @@ impl HeadersBuf {
         varint::write(&mut self.packed, name.len() as i64);
         self.packed.extend_from_slice(name.as_bytes());
         match value {
-            None => varint::write(&mut self.packed, -1),
+            None => varint::write(&mut self.packed, NULL),
             Some(value) => {
                 varint::write(&mut self.packed, value.len() as i64);
                 self.packed.extend_from_slice(value);
