@@ -29,6 +29,7 @@ pub mod shard;
 mod topics;
 mod wheel;
 
+// The wheel by itself is public for its bench only.
 pub use hints::Hint;
 pub use pending::{BatchLimits, EntryState, Handle, ListCursor, PendingSet, Upserted, View};
 pub use wheel::{Filed, Records, Wheel};

@@ -10,7 +10,7 @@ pub use headers::{Header, HeaderSpan, Headers, HeadersBuf};
 
 /// When a schedule is to be delivered: milliseconds since the Unix epoch, any `i64`.
 ///
-/// Times before 1970 are simply in the past, times beyond the timing wheel's span are held; neither is an error.
+/// Times before 1970 are simply in the past, the wheel reaches every later one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DueTime(i64);
 

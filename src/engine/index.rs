@@ -15,9 +15,9 @@ use foldhash::quality::FoldHasher;
 
 use super::prefetch::prefetch;
 
-/// The mean entries a table at which one more table is made: twice that, which a table holds before its turn, are moved
-/// in some 0.1 ms.
-const MEAN_ENTRIES: usize = 8_192;
+/// The mean entries a table at which one more table is made. Before its turn a table holds twice that, in some 40 KB: so
+/// neither moving its entries nor the memory for it takes longer than a fraction of a millisecond.
+const MEAN_ENTRIES: usize = 2_048;
 
 /// Fewer than the mean divided by this, and a table is merged away: far enough off for nothing to swing.
 const SPARSE_DIVISOR: usize = 4;

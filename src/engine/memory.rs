@@ -1,7 +1,7 @@
 //! Memory straight from the system.
 //!
-//! An allocator keeps what it was given back until it has something else to do, which in a process that has become
-//! idle is never. A megabyte that the set does not need should be the system's again at once.
+//! An allocator decides itself when, and in what pieces, memory goes back. A segment that the set does not need should be
+//! the system's again at once, whole, whatever allocator the program has chosen.
 
 use memmap2::MmapMut;
 

@@ -1,6 +1,7 @@
 //! The pending set of a shard: every schedule that has not been delivered, by its ID and by its due time.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{Hash, Hasher};
 
 use super::arena::{Arena, Step};
 use super::hints::Hint;
@@ -15,13 +16,28 @@ use crate::schedule::{DueTime, Format, Headers, Schedule};
 ///
 /// A handle goes stale when its version is replaced or removed, and then names nothing, ever: no two records of a
 /// partition have the same offset.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug)]
 pub struct Handle {
     /// The record's name, which it loses when it is moved…
     name: u32,
     /// …and then its ID's hash finds it.
     hash: u32,
+    /// What it stands for.
     offset: i64,
+}
+
+impl PartialEq for Handle {
+    fn eq(&self, other: &Self) -> bool {
+        self.offset == other.offset
+    }
+}
+
+impl Eq for Handle {}
+
+impl Hash for Handle {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.offset.hash(state);
+    }
 }
 
 impl Handle {
@@ -62,7 +78,7 @@ pub enum Upserted {
 pub struct BatchLimits {
     /// Schedules.
     pub max_count: usize,
-    /// Bytes of packed payloads, as [`PendingSet::payload_bytes`] counts them.
+    /// Bytes of packed records, as [`PendingSet::payload_bytes`] counts them.
     pub max_bytes: usize,
 }
 
@@ -125,19 +141,27 @@ pub struct ListCursor(Turn);
 /// pending.remove(b"reminder-7", 1);
 /// assert!(pending.is_empty());
 /// ```
+///
+/// Invariants, which [`check_invariants`](Self::check_invariants) holds: every record is in the index under the hash of its
+/// ID; its [`Place`] says which part has to let it go, and that part, or its counter here, knows it; to a record that
+/// waits, a hint in the wheel leads; nothing is unfiled once bulk mode has ended; what is ready is due by the wheel's time.
 pub struct PendingSet {
     records: Arena,
     index: Index,
     topics: Topics,
     wheel: Wheel,
-    /// Schedules in the wheel: each has one hint there that is not stale.
+    /// Schedules in the wheel.
     waiting: usize,
     ready: Ready,
     aside: Aside,
+    /// Schedules in [`Place::Held`]; nothing else knows of them.
     held: usize,
+    /// Schedules in [`Place::InFlight`]; nothing else knows of them.
     in_flight: usize,
     bulk: Bulk,
+    /// See [`start_time_by`](Self::start_time_by).
     latest_start_ms: i64,
+    /// Of all records, counted as they come and go, as are those of the content.
     payload_bytes: usize,
     content_bytes: usize,
     sweeping: Sweeping,
@@ -182,6 +206,8 @@ impl Aside {
 #[derive(Clone, Copy, Debug, Default)]
 struct Sweeping {
     is_under_way: bool,
+    /// Hints that went stale since the round began, perhaps behind it.
+    since: usize,
     /// Stale hints that the last round could not tell: their stamp has come round to the record's.
     left: usize,
 }
@@ -305,6 +331,7 @@ impl PendingSet {
             index.prefetch(hash);
         }
         for &hash in &*hashes {
+            // Whether it is the right one is not known before it is here; the first of this hash nearly always is.
             index.find(hash, |name| {
                 records.prefetch(name);
                 true
@@ -406,9 +433,7 @@ impl PendingSet {
         // What is due comes first in any case, and time has to go on for the rest.
         let is_prepared = wheel.advance(now_ms, &mut left, &mut due) && wheel.prepare(&mut left, &mut due);
         self.sweep(&mut left);
-        while left > 0 && self.records.is_sparse() {
-            self.relocate_some(&mut left);
-        }
+        while left > 0 && self.relocate_some(&mut left) {}
         is_prepared && !self.is_untidy()
     }
 
@@ -442,6 +467,7 @@ impl PendingSet {
             if count > 1 && (count > limits.max_count || bytes > limits.max_bytes) {
                 break;
             }
+            self.index.prefetch(hash); // its removal is likely to be next
             self.ready.remove(&mut self.records, name);
             record::set_place(&mut self.records[name], Place::InFlight);
             self.in_flight += 1;
@@ -456,7 +482,7 @@ impl PendingSet {
             && record::place(&self.records[name]) == Place::InFlight
         {
             self.detach(name);
-            self.ready.push(&mut self.records, name);
+            self.ready.sort_in(&mut self.records, name);
         }
     }
 
@@ -557,7 +583,7 @@ impl PendingSet {
     }
 
     /// Gives up to `budget` schedules, in no order that means anything, to `f`, and returns where to go on, `None` at
-    /// the end. A call looks at some ten thousand schedules at most, whatever the budget.
+    /// the end. A call looks at some five thousand schedules at most, whatever the budget.
     ///
     /// What stays in the set during the walk is given exactly once, though not always in the same version.
     pub fn list(&self, cursor: ListCursor, budget: usize, f: &mut dyn FnMut(View<'_>)) -> Option<ListCursor> {
@@ -587,8 +613,8 @@ impl PendingSet {
         let hints = self.wheel.check_invariants(|hint| hinted_due_ms(&self.records, hint));
         let hinted: BTreeSet<u32> = hints.into_iter().map(Hint::name).collect();
         self.index.check_invariants(|name| self.index.hash(record::id(&self.records[name])));
-        let (mut found, mut from) = (Census::default(), 0);
-        while let Step::Record(name) = self.records.next_from(from, &mut usize::MAX.clone()) {
+        let (mut found, mut from, mut no_limit) = (Census::default(), 0, usize::MAX);
+        while let Step::Record(name) = self.records.next_from(from, &mut no_limit) {
             self.check_record(name, &hinted, &mut found);
             from = name + 1;
         }
@@ -731,7 +757,7 @@ impl PendingSet {
     fn detach(&mut self, name: u32) {
         match record::place(&self.records[name]) {
             Place::Free | Place::Unfiled => {}
-            Place::Waiting => self.waiting -= 1, // its hint is stale from now on
+            Place::Waiting => self.forget_hint(),
             Place::Line | Place::OutOfLine => self.ready.remove(&mut self.records, name),
             Place::InFlight => self.in_flight -= 1,
             Place::Aside => drop(self.aside.remove(name)),
@@ -740,25 +766,30 @@ impl PendingSet {
         record::set_place(&mut self.records[name], Place::Unfiled);
     }
 
-    /// Moves a few records to where there is room, so that their segment may go.
-    fn relocate_some(&mut self, budget: &mut usize) {
-        let batch = self.records.next_to_move(budget);
+    /// Moves a few records to where there is room, so that their segment may go; false if there are none.
+    fn relocate_some(&mut self, budget: &mut usize) -> bool {
+        if !self.records.is_sparse() {
+            return false;
+        }
+        let before = *budget;
+        let moves = self.records.next_to_move(budget);
         self.hashes.clear();
-        for &name in batch.names() {
+        for &name in moves.names() {
             let hash = self.index.hash(record::id(&self.records[name]));
             self.index.prefetch(hash);
             self.hashes.push(hash);
         }
-        for (at, &name) in batch.names().iter().enumerate() {
+        for (at, &name) in moves.names().iter().enumerate() {
+            *budget = budget.saturating_sub(RELOCATION_STEPS + self.records.block_bytes(name) / BYTES_A_STEP);
             self.relocate(name, self.hashes[at]);
-            *budget = budget.saturating_sub(RELOCATION_STEPS);
         }
+        *budget < before
     }
 
     fn relocate(&mut self, name: u32, hash: u32) {
         let place = record::place(&self.records[name]);
         match place {
-            Place::Waiting => self.waiting -= 1,
+            Place::Waiting => self.forget_hint(),
             Place::Line | Place::OutOfLine => self.ready.remove(&mut self.records, name),
             Place::Free | Place::Unfiled | Place::InFlight | Place::Aside | Place::Held => {}
         }
@@ -772,6 +803,12 @@ impl PendingSet {
             }
             Place::Free | Place::Unfiled | Place::InFlight | Place::Held => {}
         }
+    }
+
+    /// A schedule in the wheel is not there any more: its hint is stale.
+    fn forget_hint(&mut self) {
+        self.waiting -= 1;
+        self.sweeping.since += 1;
     }
 
     fn is_untidy(&self) -> bool {
@@ -788,13 +825,16 @@ impl PendingSet {
         if !self.sweeping.is_under_way && !self.has_much_stale() {
             return;
         }
+        if !self.sweeping.is_under_way {
+            self.sweeping.since = 0;
+        }
         let records = &self.records;
         let read_ahead = |hints: &[Hint]| hints.iter().for_each(|hint| records.prefetch(hint.name()));
         let is_current = |hint| hinted_due_ms(records, hint).is_some();
         let is_round = self.wheel.sweep(budget, read_ahead, is_current);
         self.sweeping.is_under_way = !is_round;
         if is_round {
-            self.sweeping.left = self.wheel.len() - self.waiting;
+            self.sweeping.left = (self.wheel.len() - self.waiting).saturating_sub(self.sweeping.since);
         }
     }
 
@@ -855,8 +895,7 @@ impl Due<'_> {
             record::set_place(bytes, Place::Waiting);
             *self.waiting += 1;
         } else {
-            record::set_place(bytes, Place::Unfiled);
-            self.ready.push(self.records, name);
+            self.ready.sort_in(self.records, name);
         }
     }
 }
@@ -864,10 +903,7 @@ impl Due<'_> {
 /// When the record of a hint in the wheel is due; `None` if the hint is stale.
 fn hinted_due_ms(records: &Arena, hint: Hint) -> Option<i64> {
     let bytes = records.get(hint.name())?;
-    let due_ms = record::due_ms(bytes);
-    let is_waiting = record::place(bytes) == Place::Waiting;
-    // The due time as well: stamps come round, and then a hint must not lead to the wrong time.
-    (is_waiting && Hint::new(hint.name(), record::stamp(bytes), due_ms) == hint).then_some(due_ms)
+    record::is_hinted(bytes, hint, Place::Waiting).then(|| record::due_ms(bytes))
 }
 
 impl Records for Due<'_> {
@@ -885,8 +921,7 @@ impl Records for Due<'_> {
         for &hint in hints {
             if self.due_ms(hint) == Some(due_ms) {
                 *self.waiting -= 1;
-                record::set_place(&mut self.records[hint.name()], Place::Unfiled);
-                self.ready.push(self.records, hint.name());
+                self.ready.join(self.records, hint.name());
             }
         }
     }
@@ -897,8 +932,10 @@ const STALE_DIVISOR: usize = 4;
 /// …and more than that.
 const STALE_ALWAYS: usize = 256;
 
-/// How many steps of [`PendingSet::tidy`]'s budget it takes to move a record.
+/// How many steps of [`PendingSet::tidy`]'s budget it takes to move a record…
 const RELOCATION_STEPS: usize = 8;
+/// …and how many bytes of it are another step.
+const BYTES_A_STEP: usize = 256;
 
 fn state(bytes: &[u8]) -> EntryState {
     match record::place(bytes) {

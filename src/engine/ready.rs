@@ -1,9 +1,12 @@
 //! The schedules that are due, oldest first.
 //!
-//! What comes out of the wheel comes in due order, and joins the end of a line. What does not fit there (a schedule
-//! that arrives overdue, a retry, an aborted batch that comes back) is kept sorted beside it, and the front is the
-//! earlier of the two. So the order holds at the wheel's price for all but the exceptions, and after the clock was set
-//! back those that are ahead of it are simply not at the front.
+//! What comes out of the wheel comes in due order, and joins the end of a line. Everything else (a schedule that arrives
+//! overdue, a retry, an aborted batch that comes back) is kept sorted beside it, and the front is the earlier of the two.
+//! So the order holds at the wheel's price for all but the exceptions, and after the clock was set back those that are
+//! ahead of it are simply not at the front.
+//!
+//! Who leaves the line leaves its hint behind, stale. As only the wheel fills the line, each schedule leaves one at most
+//! for each time that it waited in the wheel, however often it is set again while it is overdue.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -23,12 +26,17 @@ pub(super) struct Ready {
     /// Its first chunk, as it was, and the hints of that which are still in the line.
     first: [Hint; CHUNK_HINTS],
     left: Range<usize>,
-    /// Schedules in the line, each with one hint that is not stale.
+    /// Schedules in the line. Each has a hint there that is not stale; where stamps have come round perhaps two, but both at
+    /// its due time.
     in_line: usize,
     /// The latest due time that joined the line.
     last_ms: i64,
-    out_of_line: BTreeSet<(i64, u32)>,
+    /// By due time, then as they came in the log.
+    out_of_line: BTreeSet<Sorted>,
 }
+
+/// Due time, offset, name.
+type Sorted = (i64, i64, u32);
 
 impl Ready {
     pub(super) const fn new() -> Self {
@@ -47,14 +55,23 @@ impl Ready {
         self.in_line + self.out_of_line.len()
     }
 
-    /// Adds the schedule `name`, which is nowhere.
-    pub(super) fn push(&mut self, records: &mut Arena, name: u32) {
+    /// Adds the schedule `name`, which is nowhere, by its due time.
+    pub(super) fn sort_in(&mut self, records: &mut Arena, name: u32) {
+        if self.in_line == 0 {
+            // Whatever is in the line is stale, and goes with this.
+            return self.join(records, name);
+        }
+        let bytes = &mut records[name];
+        record::set_place(bytes, Place::OutOfLine);
+        self.out_of_line.insert(sorted(bytes, name));
+    }
+
+    /// Adds the schedule `name`, which comes out of the wheel.
+    pub(super) fn join(&mut self, records: &mut Arena, name: u32) {
         let bytes = &mut records[name];
         let due_ms = record::due_ms(bytes);
         if self.in_line > 0 && due_ms < self.last_ms {
-            record::set_place(bytes, Place::OutOfLine);
-            self.out_of_line.insert((due_ms, name));
-            return;
+            return self.sort_in(records, name);
         }
         record::set_place(bytes, Place::Line);
         let hint = Hint::new(name, record::renew_stamp(bytes), due_ms);
@@ -67,7 +84,7 @@ impl Ready {
     /// The schedule that has been due for longest.
     pub(super) fn front(&self, records: &Arena) -> Option<u32> {
         let in_line = self.first[self.left.clone()].first().map(|hint| hint.name());
-        let Some(&(sorted_ms, sorted)) = self.out_of_line.first() else { return in_line };
+        let Some(&(sorted_ms, _, sorted)) = self.out_of_line.first() else { return in_line };
         Some(in_line.filter(|&name| record::due_ms(&records[name]) <= sorted_ms).unwrap_or(sorted))
     }
 
@@ -79,7 +96,7 @@ impl Ready {
             self.in_line -= 1;
             self.trim(records);
         } else {
-            let was_there = self.out_of_line.remove(&(record::due_ms(bytes), name));
+            let was_there = self.out_of_line.remove(&sorted(bytes, name));
             debug_assert!(was_there, "record {name} is not out of line");
             record::set_place(bytes, Place::Unfiled);
         }
@@ -87,7 +104,7 @@ impl Ready {
 
     /// Bytes of the line, and of what is kept sorted, about.
     pub(super) fn allocated_bytes(&self) -> usize {
-        self.chunks.allocated_bytes() + self.out_of_line.len() * size_of::<(i64, u32)>()
+        self.chunks.allocated_bytes() + self.out_of_line.len() * size_of::<Sorted>()
     }
 
     /// Panics where the order or the places of the records are wrong, for tests.
@@ -98,13 +115,15 @@ impl Ready {
         let is_current = |hint: &Hint| is_in_line(records, *hint);
         assert!(hints.first().is_none_or(is_current), "the first hint is stale");
         let current = hints.iter().filter(|hint| is_current(hint));
-        let dues_ms: Vec<i64> = current.map(|hint| record::due_ms(&records[hint.name()])).collect();
+        let in_line: Vec<u32> = current.map(|hint| hint.name()).collect();
+        let dues_ms: Vec<i64> = in_line.iter().map(|&name| record::due_ms(&records[name])).collect();
         assert!(dues_ms.is_sorted(), "the line is out of order");
         assert!(dues_ms.last().is_none_or(|&due_ms| due_ms <= self.last_ms), "the last of the line");
-        assert_eq!(dues_ms.len(), self.in_line, "schedules in line");
-        for &(due_ms, name) in &self.out_of_line {
+        assert_eq!(in_line.into_iter().collect::<BTreeSet<_>>().len(), self.in_line, "schedules in line");
+        for &(due_ms, offset, name) in &self.out_of_line {
             let bytes = &records[name];
-            assert_eq!((record::due_ms(bytes), record::place(bytes)), (due_ms, Place::OutOfLine), "{name}");
+            assert_eq!(sorted(bytes, name), (due_ms, offset, name), "record {name} is sorted wrong");
+            assert_eq!(record::place(bytes), Place::OutOfLine, "record {name} does not know");
         }
     }
 
@@ -125,9 +144,12 @@ impl Ready {
     }
 }
 
+fn sorted(bytes: &[u8], name: u32) -> Sorted {
+    (record::due_ms(bytes), record::offset(bytes), name)
+}
+
 fn is_in_line(records: &Arena, hint: Hint) -> bool {
-    let bytes = records.get(hint.name());
-    bytes.is_some_and(|bytes| record::place(bytes) == Place::Line && record::stamp(bytes) == hint.stamp())
+    records.get(hint.name()).is_some_and(|bytes| record::is_hinted(bytes, hint, Place::Line))
 }
 
 #[cfg(test)]
@@ -141,7 +163,7 @@ mod tests {
     fn insert(records: &mut Arena, due_ms: i64) -> u32 {
         let parts = Parts {
             due_ms,
-            offset: 0,
+            offset: records.len() as i64,
             format: Format::Avro,
             id: b"",
             topic: TopicId::from_number(0),
@@ -159,14 +181,31 @@ mod tests {
     fn schedules_due_together_come_in_the_order_they_came() {
         let (mut records, mut ready) = (Arena::new(), Ready::new());
         let names: Vec<u32> = (0..200).map(|_| insert(&mut records, 5)).collect();
-        for &name in &names {
-            ready.push(&mut records, name);
+        for (at, &name) in names.iter().enumerate() {
+            // Half of them overdue from the start: those come in the order of the log.
+            if at < 100 { ready.join(&mut records, name) } else { ready.sort_in(&mut records, name) }
         }
         for &name in &names {
             assert_eq!(ready.front(&records), Some(name));
             ready.remove(&mut records, name);
         }
         assert_eq!(ready.front(&records), None);
+    }
+
+    #[test]
+    fn what_is_set_again_and_again_leaves_nothing_in_the_line() {
+        let (mut records, mut ready) = (Arena::new(), Ready::new());
+        let [front, other] = [5, 7].map(|due_ms| insert(&mut records, due_ms));
+        ready.join(&mut records, front);
+        ready.join(&mut records, other);
+        let bytes = ready.allocated_bytes();
+        for _ in 0..10_000 {
+            ready.remove(&mut records, other);
+            ready.sort_in(&mut records, other);
+        }
+        ready.check_invariants(&records);
+        assert!(ready.allocated_bytes() < bytes + 100);
+        assert_eq!((ready.len(), ready.front(&records)), (2, Some(front)));
     }
 
     proptest! {
@@ -180,7 +219,11 @@ mod tests {
                 match step {
                     0 => {
                         let name = insert(&mut records, due_ms);
-                        ready.push(&mut records, name);
+                        if which.index(2) == 0 {
+                            ready.join(&mut records, name);
+                        } else {
+                            ready.sort_in(&mut records, name);
+                        }
                         here.push(name);
                     }
                     1 if !here.is_empty() => {
@@ -190,7 +233,7 @@ mod tests {
                     }
                     2 if !nowhere.is_empty() => {
                         let name = nowhere.swap_remove(which.index(nowhere.len()));
-                        ready.push(&mut records, name);
+                        ready.sort_in(&mut records, name);
                         here.push(name);
                     }
                     3 if !nowhere.is_empty() => {

@@ -17,8 +17,9 @@
 //! | length of the record's own headers, packed | varint |
 //! | ID, key, value, headers, the record's own headers | |
 //!
-//! What a look-up, a hint or a batch asks is in front, together in a cache line with the ID.
+//! What a look-up, a hint or a batch asks is in front, mostly in one cache line with the front of the ID.
 
+use super::hints::Hint;
 use super::topics::TopicId;
 use crate::schedule::{Format, Headers, varint};
 
@@ -30,9 +31,9 @@ pub(super) enum Place {
     Free = 0,
     /// Nowhere: on its way from one place to another, or waiting for the bulk load to finish.
     Unfiled = 1,
-    /// In the wheel: one hint there has its stamp.
+    /// In the wheel: a hint there leads to it.
     Waiting = 2,
-    /// In the line of ready schedules: one hint there has its stamp.
+    /// In the line of ready schedules: a hint there leads to it.
     Line = 3,
     /// Among the ready schedules that came out of order.
     OutOfLine = 4,
@@ -62,6 +63,9 @@ const PLACE_AT: usize = 16;
 const STAMP_AT: usize = 17;
 const FORMAT_AT: usize = 18;
 const LENGTHS_AT: usize = 19;
+
+/// How many lengths there are, the topic counted as one.
+const LENGTHS: usize = 6;
 
 /// The bytes in front that are the arena's to use while a place is [`Free`](Place::Free).
 pub(super) const FREE_BYTES: usize = PLACE_AT;
@@ -113,7 +117,7 @@ impl Parts<'_> {
         debug_assert_eq!(at, self.packed_bytes(), "the length of a record was computed wrong");
     }
 
-    fn lengths(&self) -> [i64; 6] {
+    fn lengths(&self) -> [i64; LENGTHS] {
         [
             self.id.len() as i64,
             i64::from(self.topic.number()),
@@ -128,7 +132,8 @@ impl Parts<'_> {
 /// Reads everything.
 pub(super) fn parts(bytes: &[u8]) -> Parts<'_> {
     let mut rest = &bytes[LENGTHS_AT..];
-    let [id, topic, key, value, headers, record_headers] = std::array::from_fn(|_| take_varint(&mut rest));
+    let [id, topic, key, value, headers, record_headers]: [i64; LENGTHS] =
+        std::array::from_fn(|_| take_varint(&mut rest));
     let mut take = |len: i64| {
         let (part, tail) = rest.split_at(len as usize);
         rest = tail;
@@ -151,7 +156,7 @@ pub(super) fn parts(bytes: &[u8]) -> Parts<'_> {
 pub(super) fn id(bytes: &[u8]) -> &[u8] {
     let mut rest = &bytes[LENGTHS_AT..];
     let len = take_varint(&mut rest) as usize;
-    for _ in 0..5 {
+    for _ in 1..LENGTHS {
         take_varint(&mut rest);
     }
     &rest[..len]
@@ -196,6 +201,12 @@ pub(super) fn copy(from: &[u8], to: &mut [u8]) {
     let stamp = stamp(to);
     to[..from.len()].copy_from_slice(from);
     to[STAMP_AT] = stamp;
+}
+
+/// Whether a hint in `place` leads to this record, and not to what was in its bytes before. The due time is compared as well:
+/// stamps come round, and then no hint must lead to the wrong time.
+pub(super) fn is_hinted(bytes: &[u8], hint: Hint, place: Place) -> bool {
+    self::place(bytes) == place && Hint::new(hint.name(), stamp(bytes), due_ms(bytes)) == hint
 }
 
 fn take_varint(rest: &mut &[u8]) -> i64 {

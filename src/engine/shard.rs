@@ -204,9 +204,10 @@ impl Shard {
         self.phase != Phase::Live || self.pending.advance(now_ms, budget)
     }
 
-    /// Does up to about `budget` steps of what can be done ahead or put off; true when nothing is left to do for now.
+    /// Does up to about `budget` steps of what can be done ahead or put off; true when nothing is left to do for now, as
+    /// while a batch is under way.
     pub fn tidy(&mut self, now_ms: i64, budget: usize) -> bool {
-        self.phase != Phase::Live || self.pending.tidy(now_ms, budget)
+        !self.batch.is_empty() || self.pending.tidy(now_ms, budget)
     }
 
     /// When there is something to tidy: epoch milliseconds, in the past if there is already. `None` unless live.

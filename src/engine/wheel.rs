@@ -30,10 +30,11 @@ const LEVELS: usize = 11;
 const SLOT_BITS: u32 = 6;
 /// Slots in a window.
 const WINDOW: u64 = 1 << SLOT_BITS;
-/// From slots of this level on, records are read ahead: a hint that moves down from there expires within seconds.
-const READ_AHEAD_LEVEL: usize = 2;
 /// Slots in a ring: two windows.
 const RING: usize = 2 * WINDOW as usize;
+
+/// When a hint leaves a slot of this level or of one below, its record is asked for within seconds: so it is read ahead.
+const LAST_READ_AHEAD_LEVEL: usize = 2;
 
 /// The records that the hints of a wheel name.
 pub trait Records {
@@ -238,6 +239,10 @@ impl Wheel {
                 }
                 continue;
             }
+            if self.lists[self.sweep.list].is_empty() {
+                self.sweep.chunks_left = 0; // drained since the last call
+                continue;
+            }
             self.sweep.chunks_left -= 1;
             *budget = budget.saturating_sub(self.sweep_chunk(self.sweep.list, &read_ahead, &is_current));
         }
@@ -354,7 +359,7 @@ impl Wheel {
             records.expire(hints, slot.start as i64);
             return hints.len();
         }
-        if slot.level <= READ_AHEAD_LEVEL || !is_in_hint(slot) {
+        if slot.level <= LAST_READ_AHEAD_LEVEL || !is_in_hint(slot) {
             records.read_ahead(hints);
         }
         for &hint in &*hints {

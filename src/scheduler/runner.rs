@@ -30,6 +30,10 @@ pub(super) const ADVANCE_BUDGET: usize = 4_000;
 
 /// Steps of housekeeping in a round: some tens of microseconds, so that it never keeps anything that is due waiting.
 const TIDY_BUDGET: usize = 1_000;
+
+/// A record that replaces or cancels leaves a stale hint, which takes five looks to find where a quarter is stale, and now
+/// and then a record has to be moved.
+const TIDY_STEPS_A_RECORD: usize = 8;
 const PUBLISH_EVERY_MS: u64 = 200;
 const PROGRESS_EVERY_MS: u64 = 5_000;
 /// After another instance fenced this one: longer than a heartbeat round, so that a loss of the partition is known
@@ -323,9 +327,7 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
         self.run_commands()?;
         let wait = self.wait_for_next();
         self.read(wait)?;
-        self.fire()?;
-        self.shard.tidy(self.clock.now_ms(), TIDY_BUDGET);
-        Ok(())
+        self.fire()
     }
 
     fn wait_for_next(&mut self) -> Duration {
@@ -354,7 +356,7 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
     pub(super) fn read(&mut self, wait: Duration) -> Result<(), Interrupted> {
         let now = Now { wall_ms: self.clock.now_ms(), monotonic_ms: self.clock.monotonic_ms() };
         let Self { log, shard, applier, counters, repairs, unresolved, last_end, .. } = self;
-        let mut resolved = false;
+        let (mut resolved, mut records) = (false, 0);
         let result = log.read(wait, READ_BUDGET, &mut |item| match item {
             LogItem::End(offset) => {
                 *last_end = offset;
@@ -362,6 +364,7 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
             }
             LogItem::Ahead(keys) => shard.warm(keys),
             LogItem::Record(record) => {
+                records += 1;
                 if let Some(Applied::Overtaken(handle)) = applier.apply(&record, shard, counters, now) {
                     repairs.push_back(handle);
                 }
@@ -381,6 +384,8 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
                 tracing::debug!(topic = self.topic, partition = self.partition, "reading: {reason}");
             }
         }
+        // As fast as records make work, whatever the phase.
+        self.shard.tidy(self.clock.now_ms(), TIDY_BUDGET.max(TIDY_STEPS_A_RECORD * records));
         // Commit markers move the position without a record to show for it.
         let position = self.log.position();
         self.shard.reached(position);
