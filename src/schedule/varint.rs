@@ -86,8 +86,7 @@ pub fn read_bytes_at(input: &[u8], at: usize) -> Option<(&[u8], usize)> {
 #[inline]
 pub fn skip_bytes_at(input: &[u8], at: usize) -> Option<usize> {
     let (len, start) = read_len_at(input, at)?;
-    let end = start.checked_add(len)?;
-    (end <= input.len()).then_some(end)
+    (len <= input.len() - start).then_some(start + len)
 }
 
 #[inline]
