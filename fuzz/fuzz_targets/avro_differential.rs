@@ -12,7 +12,7 @@ use apache_avro::reader::datum::GenericDatumReader;
 use apache_avro::types::Value;
 use apache_avro::util::max_allocation_bytes;
 use arbitrary::{Arbitrary, Unstructured};
-use kafka_message_scheduler::codec::{AvroFault, DecodeError, Scratch, avro_schema};
+use kafka_message_scheduler::codec::{AvroFault, DecodeError, avro_schema};
 use kafka_message_scheduler::schedule::Format;
 use kms_fuzz::{Long, Name, Sample};
 
@@ -24,7 +24,7 @@ libfuzzer_sys::fuzz_target!(|input: &[u8]| {
 });
 
 fn compare(record: &[u8]) {
-    match Sample::decode(Format::Avro, record, &mut Scratch::default()) {
+    match Sample::decode(Format::Avro, record) {
         Ok(sample) => assert_eq!(Some(sample.with_sorted_headers()), oracle(record)),
         // It drops the bits.
         Err(DecodeError::InvalidAvro { fault: AvroFault::TooWide, .. }) => {}
