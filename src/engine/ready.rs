@@ -158,7 +158,11 @@ mod tests {
     #[test]
     fn schedules_due_together_come_in_the_order_they_came() {
         let (mut records, mut ready) = (Arena::new(), Ready::new());
-        let names: Vec<u32> = (0..200).map(|_| insert(&mut records, 5)).collect();
+        // Whatever was due last, the line begins anew once it is empty.
+        let last = insert(&mut records, 9);
+        ready.push(&mut records, last);
+        ready.remove(&mut records, last);
+        let names: Vec<u32> = (0..200).map(|_| insert(&mut records, 5)).rev().collect();
         for &name in &names {
             ready.push(&mut records, name);
         }

@@ -321,6 +321,17 @@ mod tests {
     }
 
     #[test]
+    fn time_starts_by_the_time_of_filing() {
+        let mut shard = Shard::new(PendingSet::new(1));
+        put(&mut shard, 0, b"late", 1_000_000);
+        shard.fenced(1);
+        shard.file(5, usize::MAX);
+        put(&mut shard, 1, b"sooner", 500);
+        assert_eq!((shard.phase(), shard.pending().ready_len()), (Phase::Live, 0));
+        assert!(shard.next_wake() <= Some(500));
+    }
+
+    #[test]
     fn what_was_in_flight_when_the_producer_went_is_due_again_unless_the_log_says_otherwise() {
         let mut shard = live();
         put(&mut shard, 0, b"a", 5);

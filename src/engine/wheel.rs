@@ -612,6 +612,37 @@ mod tests {
     }
 
     #[test]
+    fn a_budget_is_exceeded_by_less_than_a_chunk() {
+        let mut records = Dues::new(&[5_000; 1_000]);
+        let mut wheel = Wheel::new(0);
+        for name in 0..1_000 {
+            records.file(&mut wheel, name);
+        }
+        let is_about_100 = |count: usize| (100..100 + CHUNK_HINTS).contains(&count);
+        assert!(wheel.advance(4_950, &mut 0, &mut records), "nothing is due yet");
+        assert!(!wheel.prepare(&mut 100, &mut records));
+        let moved = wheel.lists[list_of(0, 5_000)].len();
+        assert!(is_about_100(moved), "{moved} were moved down");
+        while !wheel.prepare(&mut 100, &mut records) {}
+        let mut budget = 100;
+        assert!(!wheel.advance(5_000, &mut budget, &mut records));
+        assert!(is_about_100(records.expired.len()), "{} expired", records.expired.len());
+        assert_eq!(budget, 0);
+    }
+
+    #[test]
+    fn a_hint_of_long_ago_does_not_follow_its_record_to_another_slot() {
+        // Of slots this wide the record is asked, and its stamp may have come round in the meantime.
+        let [then_ms, now_ms] = [5 << shift(5), 9 << shift(5)];
+        let mut records = Dues::new(&[then_ms]);
+        let mut wheel = Wheel::new(0);
+        records.file(&mut wheel, 0);
+        records.due_ms[0] = Some(now_ms);
+        assert!(wheel.advance(then_ms, &mut 100, &mut records));
+        assert!(wheel.is_empty() && records.expired.is_empty());
+    }
+
+    #[test]
     fn slots_are_counted_by_their_start() {
         let records = Dues::new(&[1, 63, 64, 127, 128, 4_096, 1 << 48]);
         let mut wheel = Wheel::new(0);
