@@ -982,6 +982,7 @@ mod tests {
         pending.settle_back(second);
         pending.set_aside(second, 5);
         pending.hold(second);
+        assert!(!pending.settle(second));
         assert_eq!(pending.view(second), None);
         assert_eq!(pending.view(third).unwrap().state, EntryState::Pending);
     }
@@ -1172,6 +1173,21 @@ mod tests {
         assert_eq!(pending.set_aside_len(), held.len());
         in_flight.iter().for_each(|&handle| pending.settle_back(handle));
         assert_eq!(sorted(due(&mut pending, 10_000, ALL)), sorted(in_flight));
+    }
+
+    #[test]
+    fn to_move_a_schedule_is_several_steps_of_tidying() {
+        let mut pending = live();
+        pending.advance(1_000, 0);
+        let all: Vec<Handle> =
+            (0..120_000u32).map(|n| set(&n.to_le_bytes(), n.into(), 1_000, &mut pending)).collect();
+        for handle in all.iter().step_by(3) {
+            assert!(pending.settle(*handle));
+        }
+        assert!(!pending.tidy(1_000, 800));
+        let is_moved = |handle: &&Handle| pending.current(**handle).is_some_and(|name| name != handle.name);
+        let moved = all.iter().filter(is_moved).count();
+        assert!((1..800 / RELOCATION_STEPS + 32).contains(&moved), "{moved} were moved");
     }
 
     #[test]

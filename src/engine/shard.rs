@@ -392,6 +392,16 @@ mod tests {
     }
 
     #[test]
+    fn an_acknowledgement_that_is_read_again_does_not_touch_what_came_after_it() {
+        let mut shard = live();
+        put(&mut shard, 7, b"a", 5);
+        assert_eq!(shard.apply(4, b"a", &Change::Tombstone { fired: Some(1) }), Applied::Unknown);
+        assert_eq!(shard.applied(), 8);
+        assert_eq!(shard.state_of(b"a"), Some(EntryState::Pending));
+        assert_eq!(sealed(&mut shard, 10).len(), 1);
+    }
+
+    #[test]
     fn own_records_are_not_taken_for_newer_ones_before_the_commit() {
         let mut shard = live();
         put(&mut shard, 0, b"a", 5);
