@@ -431,7 +431,8 @@ impl Arena {
 
     /// Takes a segment without records out of use, or makes it as new.
     fn release(&mut self, number: u32) {
-        self.fresh_stamp = self.fresh_stamp.wrapping_add(1);
+        // Far from what its blocks may have had by now.
+        self.fresh_stamp = self.fresh_stamp.wrapping_add(101);
         let segment = self.segment_mut(number as usize);
         let (units, blocks, touched_bytes) =
             (segment.block_units as usize, segment.blocks(), segment.touched_bytes());
@@ -652,13 +653,93 @@ mod tests {
     }
 
     #[test]
+    fn a_name_that_comes_again_has_another_stamp() {
+        for len in [100, 5_000_000] {
+            let mut arena = Arena::new();
+            let name = arena.allocate(len);
+            let stamp = record::renew_stamp(&mut arena[name]);
+            arena.free(name);
+            assert_eq!(arena.allocate(len), name, "or the test is none");
+            assert_ne!(record::renew_stamp(&mut arena[name]), stamp, "{len} bytes");
+        }
+    }
+
+    #[test]
+    fn only_a_record_of_about_its_size_fits_a_block() {
+        let mut arena = Arena::new();
+        let name = arena.allocate(100);
+        let fitting: Vec<usize> = (0..1_000).filter(|&len| arena.fits(name, len)).collect();
+        assert_eq!(fitting, (97..=112).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn the_segment_that_was_being_filled_may_go() {
+        let mut arena = Arena::new();
+        let a_segment = SEGMENT_UNITS / block_units(300);
+        let mut names: Vec<u32> = (0..a_segment + 50).map(|_| arena.allocate(300)).collect();
+        arena.free(names[7]);
+        names[7] = arena.allocate(300);
+        names[..a_segment].iter().for_each(|&name| arena.free(name));
+        assert!(arena.get(names[7]).is_none());
+        assert_eq!(split(arena.allocate(300)).0, 1);
+        arena.check_invariants();
+    }
+
+    #[test]
+    fn an_empty_segment_is_kept_if_little_of_it_was_used() {
+        for (records, is_kept) in [(10, true), (1_000, false)] {
+            let mut arena = Arena::new();
+            let names: Vec<u32> = (0..records).map(|_| arena.allocate(300)).collect();
+            names.iter().for_each(|&name| arena.free(name));
+            assert_eq!(arena.segments[0].is_some(), is_kept, "after {records} records");
+            arena.check_invariants();
+        }
+    }
+
+    #[test]
     fn a_name_inside_a_block_or_outside_all_names_nothing() {
         let mut arena = Arena::new();
         let name = arena.allocate(100);
+        // Whatever is in it: here, what would be places of records.
+        fill(&mut arena, name, 100, Place::Waiting as u8);
         assert!(arena.get(name).is_some());
-        for other in [name + 1, name + 7, name + 700, name + (1 << SEGMENT_BITS), u32::MAX] {
-            assert!(arena.get(other).is_none(), "{other}");
+        let last = (SEGMENT_UNITS - 1) as u32;
+        let cut_off = last - last % block_units(100) as u32;
+        for other in [1, 2, 6, 7, 700, cut_off, last, 1 << SEGMENT_BITS, u32::MAX] {
+            assert!(arena.get(name | other).is_none(), "{other}");
         }
+    }
+
+    #[test]
+    fn a_segment_that_never_had_a_hole_may_be_cleared() {
+        let mut arena = Arena::new();
+        let a_segment = SEGMENT_UNITS / block_units(300);
+        let names: Vec<u32> = (0..2 * a_segment + 50).map(|_| arena.allocate(300)).collect();
+        names[..2 * a_segment].iter().filter(|name| **name % 3 > 0).for_each(|&name| arena.free(name));
+        let mut budget = 10;
+        let batch = arena.next_to_move(&mut budget);
+        assert_eq!((budget, batch.names()), (0, &names[2 * a_segment..][..10]));
+        for &name in batch.names() {
+            arena.move_record(name);
+            arena.check_invariants();
+        }
+        move_all(&mut arena, |_, _| ());
+        arena.check_invariants();
+    }
+
+    #[test]
+    fn the_segment_that_is_being_filled_may_be_cleared() {
+        let mut arena = Arena::new();
+        let a_segment = SEGMENT_UNITS / block_units(300);
+        let names: Vec<u32> = (0..3 * a_segment).map(|_| arena.allocate(300)).collect();
+        arena.free(names[a_segment]);
+        names[50..a_segment].iter().for_each(|&name| arena.free(name));
+        assert_eq!(split(arena.allocate(300)).0, 0, "the lowest segment is filled first");
+        names[a_segment + 1..].iter().step_by(2).for_each(|&name| arena.free(name));
+        let len = arena.len();
+        move_all(&mut arena, |_, _| ());
+        arena.check_invariants();
+        assert_eq!(arena.len(), len);
     }
 
     proptest! {

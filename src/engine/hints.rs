@@ -323,6 +323,20 @@ mod tests {
         assert_eq!(segments(&chunks), 3);
     }
 
+    #[test]
+    fn the_lowest_segment_with_room_is_used_first() {
+        let (mut chunks, mut taken) = (Chunks::new(), [Hint::NONE; CHUNK_HINTS]);
+        let mut lists = [List::EMPTY; 3];
+        for list in &mut lists {
+            (0..SEGMENT_CHUNKS * CHUNK_HINTS).for_each(|_| list.push(&mut chunks, Hint::NONE));
+        }
+        lists[1].pop_chunk(&mut chunks, &mut taken);
+        lists[0].pop_chunk(&mut chunks, &mut taken);
+        lists[2].push(&mut chunks, Hint::NONE);
+        let used: Vec<u32> = chunks.segments.iter().map(|segment| segment.used).collect();
+        assert_eq!(used, [512, 511, 512]);
+    }
+
     proptest! {
         #[test]
         fn lists_are_queues_that_share_their_chunks(

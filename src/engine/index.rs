@@ -464,6 +464,33 @@ mod tests {
         assert_eq!(table.find(u32::MAX, |_| true), None);
     }
 
+    #[test]
+    fn the_list_of_tables_shrinks_as_well() {
+        let (mut index, hashes) = with_mean(0, 4);
+        (0..40_000).for_each(|name| index.insert(hash_of(&hashes, name), name));
+        assert!(index.tables.capacity() >= 10_000);
+        for name in 0..40_000 {
+            index.remove(hash_of(&hashes, name), name);
+            index.contract();
+        }
+        assert!(index.tables.capacity() < 10, "room for {} tables", index.tables.capacity());
+    }
+
+    #[test]
+    fn a_walk_goes_on_at_the_very_turn_it_is_given() {
+        let (mut index, _) = with_mean(0, 4);
+        let turns = [Turn(0), Turn(1), Turn(u32::MAX)];
+        for (name, turn) in (0..).zip(turns) {
+            index.insert(turn.hash(), name);
+        }
+        for (before, turn) in turns.into_iter().enumerate() {
+            let mut met = 0;
+            index.walk(turn, &mut |_, _| met += 1);
+            assert_eq!(met, turns.len() - before, "from {turn:?} on");
+        }
+        assert_eq!((turns[0].next(), turns[2].next()), (Some(turns[1]), None));
+    }
+
     proptest! {
         #[test]
         fn the_index_is_a_map(

@@ -1019,6 +1019,7 @@ mod tests {
         pending.settle_back(second);
         pending.set_aside(second, 5);
         pending.hold(second);
+        assert!(!pending.settle(second));
         assert_eq!(pending.view(second), None);
         assert_eq!(pending.view(third).unwrap().state, EntryState::Pending);
     }
@@ -1160,6 +1161,119 @@ mod tests {
             pending.settle_back(handle);
         }
         assert_eq!(due(&mut pending, 10_000, ALL).len(), 10_000);
+    }
+
+    #[test]
+    fn a_schedule_that_is_moved_waits_for_what_it_waited_for() {
+        const COUNT: u32 = 96_000;
+        let mut pending = live();
+        let all = || (0..COUNT).map(|n| (n, n.to_le_bytes()));
+        for (n, id) in all() {
+            set(&id, n.into(), 10_000, &mut pending);
+        }
+        pending.advance(1_000, 0);
+        // Every tenth stays, a sixth of those in each place.
+        let again = |pending: &mut PendingSet, place: u32, due_ms: i64| -> Vec<Handle> {
+            let ids = all().filter(|(n, _)| n % 60 == place * 10);
+            ids.map(|(n, id)| set(&id, (COUNT + n).into(), due_ms, pending)).collect()
+        };
+        let waiting = again(&mut pending, 0, 10_000);
+        let in_flight = again(&mut pending, 1, 100);
+        assert_eq!(due(&mut pending, 1_000, ALL), in_flight);
+        let aside = again(&mut pending, 2, 900);
+        aside.iter().for_each(|&handle| pending.set_aside(handle, 5_000));
+        let held = again(&mut pending, 3, 900);
+        held.iter().for_each(|&handle| pending.hold(handle));
+        let in_line = again(&mut pending, 4, 1_000);
+        let out_of_line = again(&mut pending, 5, 500);
+        for (_, id) in all().filter(|(n, _)| n % 10 > 0) {
+            pending.remove(&id, i64::MAX);
+        }
+        while !pending.tidy(1_000, 1_000) {}
+        pending.check_invariants();
+        let is_moved = |&handle: &Handle| pending.current(handle) != Some(handle.name);
+        for group in [&waiting, &in_flight, &aside, &held, &in_line, &out_of_line] {
+            assert!(group.iter().any(is_moved), "or the test is none");
+        }
+
+        let sorted = |mut handles: Vec<Handle>| {
+            handles.sort_unstable_by_key(|handle| handle.offset());
+            handles.iter().map(|handle| handle.offset()).collect::<Vec<_>>()
+        };
+        let first = due(&mut pending, 1_000, ALL);
+        let (early, late) = first.split_at(out_of_line.len());
+        assert_eq!(sorted(early.to_vec()), sorted(out_of_line), "the earliest come first");
+        assert_eq!(sorted(late.to_vec()), sorted(in_line));
+        assert_eq!(due(&mut pending, 4_999, ALL), []);
+        assert_eq!(sorted(due(&mut pending, 5_000, ALL)), sorted(aside));
+        assert_eq!(sorted(due(&mut pending, 10_000, ALL)), sorted(waiting));
+        assert_eq!(pending.set_aside_len(), held.len());
+        in_flight.iter().for_each(|&handle| pending.settle_back(handle));
+        assert_eq!(sorted(due(&mut pending, 10_000, ALL)), sorted(in_flight));
+    }
+
+    #[test]
+    fn to_move_a_schedule_is_several_steps_of_tidying() {
+        let mut pending = live();
+        pending.advance(1_000, 0);
+        let all: Vec<Handle> =
+            (0..120_000u32).map(|n| set(&n.to_le_bytes(), n.into(), 1_000, &mut pending)).collect();
+        for handle in all.iter().step_by(3) {
+            assert!(pending.settle(*handle));
+        }
+        assert!(!pending.tidy(1_000, 800));
+        let is_moved = |handle: &&Handle| pending.current(**handle).is_some_and(|name| name != handle.name);
+        let moved = all.iter().filter(is_moved).count();
+        assert!((1..800 / RELOCATION_STEPS + 32).contains(&moved), "{moved} were moved");
+    }
+
+    #[test]
+    fn a_hint_of_long_ago_makes_nothing_ready() {
+        let mut pending = live();
+        // A stamp has eight bits and a hint the lower 24 of its due time: the last is as the first.
+        for offset in 0..=256 {
+            set(b"a", offset, 1_000 + (offset << 24), &mut pending);
+        }
+        assert_eq!(due(&mut pending, 1_000, ALL), []);
+        assert_eq!(pending.ready_len(), 0);
+        let due_ms = 1_000 + (256 << 24);
+        assert_eq!(due(&mut pending, due_ms - 1, ALL), []);
+        assert_eq!(due(&mut pending, due_ms, ALL).len(), 1);
+    }
+
+    #[test]
+    fn hints_that_cannot_be_told_from_the_current_one_do_not_keep_tidy_busy() {
+        let mut pending = live();
+        // To and fro: each 256th hint has the stamp and the due time of the last.
+        for offset in 0..256 * 400 {
+            set(b"a", offset, 1_000_000 + offset % 2 * 10, &mut pending);
+        }
+        assert_eq!(pending.next_tidy(), Some(i64::MIN), "at once");
+        let calls = (0..1_000).take_while(|_| !pending.tidy(0, 1_000)).count();
+        assert!(calls < 1_000, "tidy does not come to an end");
+        assert!(pending.wheel.len() > STALE_ALWAYS, "or the test is none");
+        assert!(pending.next_tidy() > Some(0));
+        assert_eq!(due(&mut pending, 1_000_010, ALL).len(), 1);
+    }
+
+    #[test]
+    fn time_starts_no_later_than_it_is_told_to() {
+        let mut pending = PendingSet::new(1);
+        set(b"late", 0, 1_000_000, &mut pending);
+        pending.start_time_by(5);
+        assert!(pending.finish_bulk(10));
+        set(b"sooner", 1, 500, &mut pending);
+        assert_eq!(pending.ready_len(), 0, "it is not due yet, and the wheel has a place for it");
+        assert_eq!(due(&mut pending, 500, ALL).len(), 1);
+    }
+
+    #[test]
+    fn a_replace_that_changes_neither_due_time_nor_size_leaves_nothing_to_tidy() {
+        let mut pending = live();
+        for offset in 0..1_000 {
+            set(b"a", offset, 1_000, &mut pending);
+        }
+        assert_eq!(pending.wheel.len(), 1);
     }
 
     #[test]

@@ -322,6 +322,17 @@ mod tests {
     }
 
     #[test]
+    fn time_starts_by_the_time_of_filing() {
+        let mut shard = Shard::new(PendingSet::new(1));
+        put(&mut shard, 0, b"late", 1_000_000);
+        shard.fenced(1);
+        shard.file(5, usize::MAX);
+        put(&mut shard, 1, b"sooner", 500);
+        assert_eq!((shard.phase(), shard.pending().ready_len()), (Phase::Live, 0));
+        assert!(shard.next_wake() <= Some(500));
+    }
+
+    #[test]
     fn what_was_in_flight_when_the_producer_went_is_due_again_unless_the_log_says_otherwise() {
         let mut shard = live();
         put(&mut shard, 0, b"a", 5);
@@ -379,6 +390,16 @@ mod tests {
         // Of the version itself it is a plain tombstone.
         shard.release();
         assert_eq!(shard.apply(6, b"a", &Change::Tombstone { fired: Some(5) }), Applied::Removed);
+    }
+
+    #[test]
+    fn an_acknowledgement_that_is_read_again_does_not_touch_what_came_after_it() {
+        let mut shard = live();
+        put(&mut shard, 7, b"a", 5);
+        assert_eq!(shard.apply(4, b"a", &Change::Tombstone { fired: Some(1) }), Applied::Unknown);
+        assert_eq!(shard.applied(), 8);
+        assert_eq!(shard.state_of(b"a"), Some(EntryState::Pending));
+        assert_eq!(sealed(&mut shard, 10).len(), 1);
     }
 
     #[test]

@@ -90,6 +90,7 @@ const STEPS: &[(u8, Action)] = &[
     (1, |run, _, b| run.finish_bulk([0, 1, 3, 1_000][b as usize % 4])),
     (1, |run, _, b| run.walk_on(b as usize % 7)),
     (2, |run, _, b| run.tidy([0, 1, 10, 5_000][b as usize % 4])),
+    (1, |run, a, _| run.settle_one(a)),
 ];
 
 /// A walk over the set that other steps interrupt.
@@ -337,6 +338,20 @@ impl Run {
             } else {
                 self.last_offset += 1;
                 assert_eq!(self.set.remove(&id, self.last_offset), Some(EntryState::InFlight));
+                self.entries.remove(&id);
+                if let Some(walk) = &mut self.walk {
+                    walk.there_throughout.remove(&id);
+                }
+            }
+        }
+    }
+
+    /// A version was delivered: it leaves, whatever its state, unless it has been replaced or has left before.
+    fn settle_one(&mut self, a: u64) {
+        if let Some((handle, id)) = pick(&self.handles, a) {
+            let is_current = self.current(handle, &id).is_some();
+            assert_eq!(self.set.settle(handle), is_current);
+            if is_current {
                 self.entries.remove(&id);
                 if let Some(walk) = &mut self.walk {
                     walk.there_throughout.remove(&id);
