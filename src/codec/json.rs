@@ -701,6 +701,83 @@ mod tests {
         assert_eq!(decoded(text), Ok(expected));
     }
 
+    /// The length of a header's value is written before it is known.
+    #[test]
+    fn a_header_may_be_of_any_length() {
+        for len in [0, 1, 47, 48, 49, 62, 63, 64, 65, 8191, 8192, 100_000] {
+            let headers =
+                vec![("before".into(), b"x".to_vec()), ("h".into(), vec![7; len]), ("z".into(), vec![8])];
+            let sample = Sample { headers, ..Sample::default() };
+            let mut record = Vec::new();
+            sample.with_schedule(|schedule| encode(schedule, &mut record));
+            assert_eq!(decoded(std::str::from_utf8(&record).unwrap()), Ok(sample), "{len} bytes");
+        }
+    }
+
+    /// As PHP writes them: a backslash before each slash.
+    #[test]
+    fn long_base64_may_have_escapes() {
+        let value: Vec<u8> = (0..=255).chain(250..=255).cycle().take(2_000).collect();
+        let sample =
+            Sample { value: Some(value.clone()), headers: vec![("h".into(), value)], ..Sample::default() };
+        let mut record = Vec::new();
+        sample.with_schedule(|schedule| encode(schedule, &mut record));
+        let escaped = String::from_utf8(record).unwrap().replace('/', r"\/");
+        assert!(escaped.contains('\\'));
+        assert_eq!(decoded(&escaped), Ok(sample));
+    }
+
+    #[test]
+    fn names_may_be_written_in_any_way() {
+        let plain = r#"{"time":1,"topic":"t","key":"aw==","value":"dg==","headers":{"h":"aA=="}}"#;
+        for (from, to) in [
+            ("\":", "\" :"),
+            ("\":", "\":\t"),
+            (",", " ,\n"),
+            ("{", "{ "),
+            ("}", " }"),
+            ("\"t", "\"\\u0074"),
+            ("e\":", "\\u0065\":"),
+            ("\"key", "\"\\u006bey"),
+            ("rs\":", "\\u0072s\" :"),
+        ] {
+            assert_eq!(decoded(&plain.replace(from, to)), decoded(plain), "{from} as {to}");
+        }
+        assert!(decoded(plain).is_ok());
+        for name in ["time2", "tim", "Time", "time ", "times", ""] {
+            let text = plain.replace("\"time\"", &format!("\"{name}\""));
+            assert_eq!(decoded(&text), Err(DecodeError::Missing { place: JsonPlace::Time }), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_quote_in_base64_is_no_end() {
+        for text in [r#"aw==\"aw=="#, r#"\u0022"#, r#"aaaa\""#] {
+            let text = format!(r#"{{"time":1,"topic":"t","key":"{text}"}}"#);
+            let expected =
+                DecodeError::InvalidJson { place: JsonPlace::Key, at: 28, fault: JsonFault::NotBase64 };
+            assert_eq!(decoded(&text), Err(expected));
+        }
+    }
+
+    #[test]
+    fn what_is_not_utf8_is_told_first() {
+        for field in ["key", "value", "note", "headers"] {
+            let mut record = format!(r#"{{"time":true,"topic":"t","key":"","{field}":"?"}}"#).into_bytes();
+            let at = record.iter().position(|&byte| byte == b'?').unwrap();
+            record[at] = 0xff;
+            assert_eq!(decode(&record, &mut Scratch::default()), Err(DecodeError::NotUtf8 { at }), "{field}");
+        }
+    }
+
+    #[test]
+    fn half_a_surrogate_pair_is_no_name() {
+        let text = r#"{"time":1,"topic":"t","key":"","note\ud800":1}"#;
+        assert!(matches!(decoded(text), Err(DecodeError::NotJson { .. })));
+        let text = r#"{"time":1,"topic":"t","key":"","note":{"\ud800":"\udc00"}}"#;
+        assert!(decoded(text).is_ok());
+    }
+
     #[test]
     fn depth_is_only_length() {
         let nest = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
