@@ -345,6 +345,19 @@ fn read_topic<'a>(
     })
 }
 
+/// What `text` says: as it is written, or put into `scratch`.
+#[inline]
+fn unescaped<'s>(text: Text<'s>, scratch: &'s mut Vec<u8>) -> Read<&'s [u8]> {
+    if !text.has_escapes {
+        return Ok(text.written);
+    }
+    scratch.clear();
+    match text.unescape(scratch) {
+        Ok(()) => Ok(scratch),
+        Err(NotUnicode) => Err(JsonFault::NotUnicode),
+    }
+}
+
 /// Decodes a value into the body.
 #[inline(always)]
 fn read_base64(
@@ -491,25 +504,14 @@ fn push_decoded(run: &mut Vec<u8>, text: &[u8]) -> Result<usize, NotBase64> {
     Ok(taken)
 }
 
-/// Makes room for a length that takes more than the one byte kept for it.
+/// Writes a length for which the one byte that was kept for it is too few: that one becomes its last.
 #[inline(never)]
 fn widen_len(run: &mut Vec<u8>, at: usize, len: usize) {
-    let mut prefix = Vec::with_capacity(varint::MAX_LEN);
-    varint::write(&mut prefix, len as i64);
-    run.splice(at..=at, prefix);
-}
-
-/// What `text` says: as it is written, or put into `scratch`.
-#[inline]
-fn unescaped<'s>(text: Text<'s>, scratch: &'s mut Vec<u8>) -> Read<&'s [u8]> {
-    if !text.has_escapes {
-        return Ok(text.written);
-    }
-    scratch.clear();
-    match text.unescape(scratch) {
-        Ok(()) => Ok(scratch),
-        Err(NotUnicode) => Err(JsonFault::NotUnicode),
-    }
+    let end = run.len();
+    varint::write(run, len as i64);
+    run[at] = run.pop().expect("a length takes a byte at least");
+    let more = run.len() - end;
+    run[at..].rotate_right(more);
 }
 
 /// The headers that no later one overrides; an error if one of them is faulty.
@@ -752,7 +754,7 @@ mod tests {
 
     #[test]
     fn a_quote_in_base64_is_no_end() {
-        for text in [r#"aw==\"aw=="#, r#"\u0022"#, r#"aaaa\""#] {
+        for text in [r#"aw==\"aw=="#, r"\u0022", r#"aaaa\""#] {
             let text = format!(r#"{{"time":1,"topic":"t","key":"{text}"}}"#);
             let expected =
                 DecodeError::InvalidJson { place: JsonPlace::Key, at: 28, fault: JsonFault::NotBase64 };

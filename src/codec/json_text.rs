@@ -476,8 +476,7 @@ mod tests {
         leaf.prop_recursive(4, 30, 5, |inner| {
             prop_oneof![
                 prop::collection::vec(inner.clone(), 0..5).prop_map(serde_json::Value::from),
-                prop::collection::btree_map(".{0,9}", inner, 0..5)
-                    .prop_map(|map| serde_json::Value::from_iter(map)),
+                prop::collection::btree_map(".{0,9}", inner, 0..5).prop_map(serde_json::Value::from_iter),
             ]
         })
     }
