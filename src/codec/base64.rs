@@ -158,7 +158,7 @@ mod tests {
 
         /// Against another implementation: a text that it accepts padded or unpadded, and no other.
         #[test]
-        fn accepts_what_a_padded_or_an_unpadded_decoder_accepts(text in "[A-Da-d0-1+/=_\\-\n]{0,9}|[A-Za-z0-9+/]{0,90}={0,3}") {
+        fn accepts_what_a_padded_or_an_unpadded_decoder_accepts(text in "[A-Da-d0-1+/=_\\-\n]{0,9}|[A-Za-z0-9+/]{0,200}={0,3}") {
             let oracle = |mode| {
                 let config = GeneralPurposeConfig::new()
                     .with_decode_padding_mode(mode)
@@ -167,6 +167,26 @@ mod tests {
             };
             let expected = oracle(DecodePaddingMode::RequireCanonical).or(oracle(DecodePaddingMode::RequireNone));
             prop_assert_eq!(decoded(text.as_bytes()), expected);
+        }
+
+        #[test]
+        fn a_foreign_character_is_refused_wherever_it_stands(
+            text in "([A-Za-z0-9+/]{4}){1,60}",
+            at: prop::sample::Index,
+            foreign in "[^A-Za-z0-9+/\"=]",
+        ) {
+            let at = at.index(text.len());
+            let text = format!("{}{foreign}{}", &text[..at], &text[at + 1..]);
+            prop_assert_eq!(decoded(text.as_bytes()), None);
+        }
+    }
+
+    #[test]
+    fn a_text_without_a_quote_is_refused() {
+        for len in [0, 1, 4, 16, 63, 64, 65, 200] {
+            let mut out = Vec::new();
+            assert_eq!(decode_quoted(&vec![b'A'; len], &mut out), Err(NotBase64), "{len}");
+            assert!(out.is_empty());
         }
     }
 

@@ -345,6 +345,19 @@ fn read_topic<'a>(
     })
 }
 
+/// What `text` says: as it is written, or put into `scratch`.
+#[inline]
+fn unescaped<'s>(text: Text<'s>, scratch: &'s mut Vec<u8>) -> Read<&'s [u8]> {
+    if !text.has_escapes {
+        return Ok(text.written);
+    }
+    scratch.clear();
+    match text.unescape(scratch) {
+        Ok(()) => Ok(scratch),
+        Err(NotUnicode) => Err(JsonFault::NotUnicode),
+    }
+}
+
 /// Decodes a value into the body.
 #[inline(always)]
 fn read_base64(
@@ -491,25 +504,14 @@ fn push_decoded(run: &mut Vec<u8>, text: &[u8]) -> Result<usize, NotBase64> {
     Ok(taken)
 }
 
-/// Makes room for a length that takes more than the one byte kept for it.
+/// Writes a length for which the one byte that was kept for it is too few: that one becomes its last.
 #[inline(never)]
 fn widen_len(run: &mut Vec<u8>, at: usize, len: usize) {
-    let mut prefix = Vec::with_capacity(varint::MAX_LEN);
-    varint::write(&mut prefix, len as i64);
-    run.splice(at..=at, prefix);
-}
-
-/// What `text` says: as it is written, or put into `scratch`.
-#[inline]
-fn unescaped<'s>(text: Text<'s>, scratch: &'s mut Vec<u8>) -> Read<&'s [u8]> {
-    if !text.has_escapes {
-        return Ok(text.written);
-    }
-    scratch.clear();
-    match text.unescape(scratch) {
-        Ok(()) => Ok(scratch),
-        Err(NotUnicode) => Err(JsonFault::NotUnicode),
-    }
+    let end = run.len();
+    varint::write(run, len as i64);
+    run[at] = run.pop().expect("a length takes a byte at least");
+    let more = run.len() - end;
+    run[at..].rotate_right(more);
 }
 
 /// The headers that no later one overrides; an error if one of them is faulty.
@@ -699,6 +701,83 @@ mod tests {
             headers: vec![("h\t".into(), vec![0xff])],
         };
         assert_eq!(decoded(text), Ok(expected));
+    }
+
+    /// The length of a header's value is written before it is known.
+    #[test]
+    fn a_header_may_be_of_any_length() {
+        for len in [0, 1, 47, 48, 49, 62, 63, 64, 65, 8191, 8192, 100_000] {
+            let headers =
+                vec![("before".into(), b"x".to_vec()), ("h".into(), vec![7; len]), ("z".into(), vec![8])];
+            let sample = Sample { headers, ..Sample::default() };
+            let mut record = Vec::new();
+            sample.with_schedule(|schedule| encode(schedule, &mut record));
+            assert_eq!(decoded(std::str::from_utf8(&record).unwrap()), Ok(sample), "{len} bytes");
+        }
+    }
+
+    /// As PHP writes them: a backslash before each slash.
+    #[test]
+    fn long_base64_may_have_escapes() {
+        let value: Vec<u8> = (0..=255).chain(250..=255).cycle().take(2_000).collect();
+        let sample =
+            Sample { value: Some(value.clone()), headers: vec![("h".into(), value)], ..Sample::default() };
+        let mut record = Vec::new();
+        sample.with_schedule(|schedule| encode(schedule, &mut record));
+        let escaped = String::from_utf8(record).unwrap().replace('/', r"\/");
+        assert!(escaped.contains('\\'));
+        assert_eq!(decoded(&escaped), Ok(sample));
+    }
+
+    #[test]
+    fn names_may_be_written_in_any_way() {
+        let plain = r#"{"time":1,"topic":"t","key":"aw==","value":"dg==","headers":{"h":"aA=="}}"#;
+        for (from, to) in [
+            ("\":", "\" :"),
+            ("\":", "\":\t"),
+            (",", " ,\n"),
+            ("{", "{ "),
+            ("}", " }"),
+            ("\"t", "\"\\u0074"),
+            ("e\":", "\\u0065\":"),
+            ("\"key", "\"\\u006bey"),
+            ("rs\":", "\\u0072s\" :"),
+        ] {
+            assert_eq!(decoded(&plain.replace(from, to)), decoded(plain), "{from} as {to}");
+        }
+        assert!(decoded(plain).is_ok());
+        for name in ["time2", "tim", "Time", "time ", "times", ""] {
+            let text = plain.replace("\"time\"", &format!("\"{name}\""));
+            assert_eq!(decoded(&text), Err(DecodeError::Missing { place: JsonPlace::Time }), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_quote_in_base64_is_no_end() {
+        for text in [r#"aw==\"aw=="#, r"\u0022", r#"aaaa\""#] {
+            let text = format!(r#"{{"time":1,"topic":"t","key":"{text}"}}"#);
+            let expected =
+                DecodeError::InvalidJson { place: JsonPlace::Key, at: 28, fault: JsonFault::NotBase64 };
+            assert_eq!(decoded(&text), Err(expected));
+        }
+    }
+
+    #[test]
+    fn what_is_not_utf8_is_told_first() {
+        for field in ["key", "value", "note", "headers"] {
+            let mut record = format!(r#"{{"time":true,"topic":"t","key":"","{field}":"?"}}"#).into_bytes();
+            let at = record.iter().position(|&byte| byte == b'?').unwrap();
+            record[at] = 0xff;
+            assert_eq!(decode(&record, &mut Scratch::default()), Err(DecodeError::NotUtf8 { at }), "{field}");
+        }
+    }
+
+    #[test]
+    fn half_a_surrogate_pair_is_no_name() {
+        let text = r#"{"time":1,"topic":"t","key":"","note\ud800":1}"#;
+        assert!(matches!(decoded(text), Err(DecodeError::NotJson { .. })));
+        let text = r#"{"time":1,"topic":"t","key":"","note":{"\ud800":"\udc00"}}"#;
+        assert!(decoded(text).is_ok());
     }
 
     #[test]

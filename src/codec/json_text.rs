@@ -241,23 +241,18 @@ impl<'a> Cursor<'a> {
     fn end_of_value(mut self, open: &mut Vec<u8>) -> Result<usize, Malformed> {
         open.clear();
         loop {
-            let is_complete = match self.peek().ok_or(Malformed)? {
-                b'{' if self.enter_object()? => {
-                    self.name()?;
-                    open.push(b'{');
-                    false
-                }
-                b'[' if self.enter_array() => {
-                    open.push(b'[');
-                    false
-                }
-                b'{' | b'[' => true,
-                first => {
-                    self.skip_scalar(first)?;
-                    true
-                }
+            let first = self.peek().ok_or(Malformed)?;
+            let enters = match first {
+                b'{' => self.enter_object()?,
+                b'[' => self.enter_array(),
+                _ => self.skip_scalar(first).map(|()| false)?,
             };
-            if is_complete && !self.next_value(open)? {
+            if enters {
+                open.push(first);
+                if first == b'{' {
+                    self.name()?;
+                }
+            } else if !self.next_value(open)? {
                 return Ok(self.at);
             }
         }
@@ -440,4 +435,190 @@ fn code_unit(text: &[u8]) -> Option<(u16, &[u8])> {
     let (digits, rest) = text.split_first_chunk::<4>()?;
     let unit = digits.iter().try_fold(0, |unit, &digit| Some(unit << 4 | char::from(digit).to_digit(16)?))?;
     Some((unit as u16, rest))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use proptest::prelude::*;
+    use serde::de::IgnoredAny;
+
+    use super::*;
+
+    fn is_json(text: &[u8]) -> bool {
+        let mut cursor = Cursor::new(text, 0);
+        cursor.skip_value(&mut Vec::new()).is_ok() && cursor.peek().is_none()
+    }
+
+    fn is_json_for_serde(text: &[u8]) -> bool {
+        std::str::from_utf8(text).is_ok_and(|text| serde_json::from_str::<IgnoredAny>(text).is_ok())
+    }
+
+    /// Made of what JSON is made of, in any order.
+    fn soup() -> impl Strategy<Value = Vec<u8>> {
+        let morsel = prop::sample::select(vec![
+            "{", "}", "[", "]", ",", ":", " ", "\n", "\"", "\\", "\\u", "\\n", "ab12", "true", "false",
+            "null", "-", "0", "7", "10", ".", "e", "E+", "\"a\"", "\"a\":", "\u{1}", "é", "\u{7f}",
+        ]);
+        let bytes = prop_oneof![30 => morsel.prop_map(|text| text.as_bytes().to_vec()), 1 => any::<u8>().prop_map(|byte| vec![byte])];
+        prop::collection::vec(bytes, 0..8).prop_map(|morsels| morsels.concat())
+    }
+
+    fn value() -> impl Strategy<Value = serde_json::Value> {
+        let leaf = prop_oneof![
+            Just(serde_json::Value::Null),
+            any::<bool>().prop_map(serde_json::Value::from),
+            any::<i64>().prop_map(serde_json::Value::from),
+            any::<f64>().prop_map(serde_json::Value::from),
+            ".{0,20}".prop_map(serde_json::Value::from),
+        ];
+        leaf.prop_recursive(4, 30, 5, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..5).prop_map(serde_json::Value::from),
+                prop::collection::btree_map(".{0,9}", inner, 0..5).prop_map(serde_json::Value::from_iter),
+            ]
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(20 * ProptestConfig::default().cases))]
+
+        #[test]
+        fn soup_is_json_when_serde_json_says_so(soup in soup()) {
+            prop_assert_eq!(is_json(&soup), is_json_for_serde(&soup), "{}", String::from_utf8_lossy(&soup));
+        }
+
+        #[test]
+        fn a_string_says_what_serde_json_reads(pieces in prop::collection::vec(prop::sample::select(vec![
+            "a", "text", "é", "😀", "\\\"", "\\\\", "\\/", "\\b", "\\f", "\\n", "\\r", "\\t", "\\u0041", "\\u00e9", "\\u20AC",
+            "\\ud83d\\ude00", "\\ud83d", "\\ude00", "\\ud83d\\n", "\\ud83du", "\\u0000", "\\u002", "\\x", "\u{1f}",
+        ]), 0..6), tail: String) {
+            let text = format!("\"{}\"{tail}", pieces.concat());
+            let expected = serde_json::Deserializer::from_str(&text).into_iter::<String>().next().unwrap().ok();
+            let string = Cursor::new(text.as_bytes(), 0).string().ok();
+            let mut out = Vec::new();
+            let read = string.filter(|string| string.unescape(&mut out).is_ok()).map(|string| {
+                assert!(string.has_escapes || string.written == out);
+                String::from_utf8(out).unwrap()
+            });
+            prop_assert_eq!(read, expected, "{}", text);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn damaged_json_is_json_when_serde_json_says_so(value in value(), pretty: bool, at: prop::sample::Index, byte: u8, cut: bool) {
+            let text = if pretty { serde_json::to_vec_pretty(&value) } else { serde_json::to_vec(&value) };
+            let mut text = text.unwrap();
+            prop_assert!(is_json(&text));
+            let at = at.index(text.len());
+            if cut { text.truncate(at) } else { text[at] = byte }
+            prop_assert_eq!(is_json(&text), is_json_for_serde(&text), "{}", String::from_utf8_lossy(&text));
+        }
+
+        #[test]
+        fn a_plain_integer_is_all_of_its_digits(digits in "[0-9]{1,20}", behind in "[,} .eE0-9x]{0,20}") {
+            let text = format!("{digits}{behind}");
+            let mut cursor = Cursor::new(text.as_bytes(), 0);
+            let number = cursor.number().map(|number| String::from_utf8(number.to_vec()).unwrap());
+            let mut cursor = Cursor::new(text.as_bytes(), 0);
+            if let Some(integer) = cursor.plain_integer() {
+                prop_assert_eq!(number, Ok(integer.to_string()));
+                prop_assert_eq!(cursor.at(), integer.to_string().len());
+            } else {
+                prop_assert_eq!(cursor.at(), 0);
+            }
+        }
+
+        #[test]
+        fn a_plain_string_needs_no_escape(text: String) {
+            let quoted = serde_json::to_string(&text).unwrap();
+            prop_assert_eq!(is_plain(text.as_bytes()), text.is_ascii() && quoted.len() == text.len() + 2);
+        }
+    }
+
+    #[test]
+    fn syntax_is_strict() {
+        for text in [
+            "0",
+            "-0",
+            "10",
+            "01",
+            "-01",
+            "00",
+            "-",
+            "+1",
+            "1.",
+            "1.0",
+            ".5",
+            "1e5",
+            "1E+5",
+            "1e-5",
+            "1e",
+            "1e+",
+            "0e0",
+            "0x1",
+            "[]",
+            "[1]",
+            "[1,]",
+            "[,1]",
+            "[1 2]",
+            "[}",
+            "{]",
+            "[1}",
+            r#"{"a":1]"#,
+            "[[]",
+            "[]]",
+            "[[],{}]",
+            "[{},[]]",
+            "{}",
+            "{,}",
+            r#"{"a"}"#,
+            r#"{"a":}"#,
+            r#"{"a":1,}"#,
+            r#"{"a":1 "b":2}"#,
+            r#"{"a":1,"b":2}"#,
+            "{1:2}",
+            r#"{"a":[{"b":[]}]}"#,
+            "true",
+            "tru",
+            "truer",
+            "nul",
+            "null",
+            "false",
+            "True",
+            "\u{a0}1",
+            "\u{feff}1",
+            " \t\r\n1 \t\r\n",
+            "\u{b}1",
+            "\u{c}1",
+            "\"",
+            "\"\\\"",
+            r#""\u12""#,
+            r#""\u12g4""#,
+            r#""\v""#,
+            r#""\u0041""#,
+            "\"\u{0}\"",
+            "\"a\nb\"",
+            "\"longer than a word\n\"",
+            "'a'",
+            "1 1",
+            "",
+            " ",
+            ",",
+            "\u{1}",
+        ] {
+            assert_eq!(is_json(text.as_bytes()), is_json_for_serde(text.as_bytes()), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_time_is_a_plain_integer() {
+        for digits in ["0", "7", "1767225600000", "9999999999999999"] {
+            let text = format!("{digits},\"topic\":\"orders\"");
+            let mut cursor = Cursor::new(text.as_bytes(), 0);
+            assert_eq!(cursor.plain_integer(), digits.parse().ok());
+        }
+    }
 }

@@ -146,6 +146,62 @@ mod tests {
             let unique: Vec<_> = last_of_each(buf.as_headers(), &mut scratch).iter().collect();
             prop_assert_eq!(unique, expected);
         }
+
+        #[test]
+        fn a_name_is_text_if_it_is_utf8(bytes: Vec<u8>, text in ".{0,40}", at: prop::sample::Index, byte: u8) {
+            let mut damaged = format!("{text}.").into_bytes();
+            let at = at.index(damaged.len());
+            damaged[at] = byte;
+            for bytes in [text.as_bytes(), &damaged, &bytes] {
+                prop_assert_eq!(Name::read(bytes).is_some(), std::str::from_utf8(bytes).is_ok());
+            }
+        }
+
+        #[test]
+        fn a_name_that_was_seen_is_never_taken_for_a_new_one(names in prop::collection::vec(".{0,30}", 1..30)) {
+            let mut seen = Names::default();
+            for name in &names {
+                seen.see(Name::of_text(name.as_bytes()));
+            }
+            for name in &names {
+                prop_assert!(seen.see(Name::read(name.as_bytes()).expect("is text")));
+            }
+        }
+    }
+
+    #[test]
+    fn no_byte_of_a_name_is_overlooked() {
+        for (len, at) in (0..40).flat_map(|len| (0..len).map(move |at| (len, at))) {
+            let mut bytes = vec![b'a'; len];
+            bytes[at] = 0xff;
+            assert!(Name::read(&bytes).is_none(), "byte {at} of {len}");
+        }
+    }
+
+    #[test]
+    fn ordinary_names_are_told_apart() {
+        let names = [
+            "content-type",
+            "traceparent",
+            "tracestate",
+            "x-request-id",
+            "x-tenant-id",
+            "x-source",
+            "x-retry-count",
+            "x-schema-id",
+            "x-created-at",
+            "x-user-agent",
+            "a",
+            "b",
+            "ab",
+            "ba",
+            "h1",
+            "h2",
+            "",
+        ];
+        let mut seen = Names::default();
+        let again = names.iter().filter(|name| seen.see(Name::of_text(name.as_bytes()))).count();
+        assert!(again <= 1, "{again} names of {} are taken for one that was seen", names.len());
     }
 
     #[test]

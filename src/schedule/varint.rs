@@ -149,6 +149,57 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    /// The specification, in the fewest words: seven bits a byte, the lowest first, the high bit while more follow.
+    fn reference(input: &[u8]) -> Option<(i64, usize)> {
+        let len = input.iter().position(|byte| byte & 0x80 == 0)? + 1;
+        let bits = input[..len]
+            .iter()
+            .rev()
+            .try_fold(0u128, |bits, byte| (bits < 1 << 100).then_some(bits << 7 | u128::from(byte & 0x7f)))?;
+        let zigzag = u64::try_from(bits).ok().filter(|_| len <= MAX_LEN)?;
+        Some(((zigzag >> 1) as i64 ^ -((zigzag & 1) as i64), len))
+    }
+
+    /// Integers of any length, one behind the other, perhaps cut; and any bytes.
+    fn inputs() -> impl Strategy<Value = Vec<u8>> {
+        let integer = (any::<u64>(), 0..64u32).prop_map(|(bits, shift)| {
+            let mut bytes = Vec::new();
+            write(&mut bytes, (bits >> shift) as i64 * if bits & 1 == 0 { 1 } else { -1 });
+            bytes
+        });
+        let integers = prop::collection::vec(integer, 0..6).prop_map(|integers| integers.concat());
+        let high = prop::collection::vec(0x80u8.., 0..12);
+        prop_oneof![integers, (high, any::<Vec<u8>>()).prop_map(|(high, any)| [high, any].concat())]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(20 * ProptestConfig::default().cases))]
+
+        #[test]
+        fn all_ways_of_reading_agree(input in inputs(), at: prop::sample::Index) {
+            let at = at.index(input.len() + 1);
+            let expected = reference(&input[at..]).map(|(value, len)| (value, at + len));
+            prop_assert_eq!(read_at(&input, at), expected);
+            prop_assert_eq!(read_time_at(&input, at), expected);
+            let bytes = expected.and_then(|(len, start)| {
+                let end = start.checked_add(usize::try_from(len).ok()?)?;
+                Some((input.get(start..end)?, end))
+            });
+            prop_assert_eq!(read_bytes_at(&input, at), bytes);
+            prop_assert_eq!(skip_bytes_at(&input, at), bytes.map(|(_, end)| end));
+        }
+    }
+
+    #[test]
+    fn nothing_is_read_behind_the_end() {
+        for at in [0, 1, 2, usize::MAX] {
+            assert_eq!(read_at(&[0x80], at), None);
+            assert_eq!(read_time_at(&[0x80], at), None);
+            assert_eq!(read_bytes_at(&[0x80], at), None);
+            assert_eq!(skip_bytes_at(&[0x80], at), None);
+        }
+    }
+
     proptest! {
         #[test]
         fn what_is_written_is_read_back(value: i64, tail: Vec<u8>) {
