@@ -162,7 +162,8 @@ mod tests {
         let last = insert(&mut records, 9);
         ready.push(&mut records, last);
         ready.remove(&mut records, last);
-        let names: Vec<u32> = (0..200).map(|_| insert(&mut records, 5)).rev().collect();
+        let mut names: Vec<u32> = (0..200).map(|_| insert(&mut records, 5)).collect();
+        names.reverse();
         for &name in &names {
             ready.push(&mut records, name);
         }
