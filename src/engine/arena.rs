@@ -690,7 +690,9 @@ mod tests {
         for (records, is_kept) in [(10, true), (1_000, false)] {
             let mut arena = Arena::new();
             let names: Vec<u32> = (0..records).map(|_| arena.allocate(300)).collect();
-            names.iter().for_each(|&name| arena.free(name));
+            for &name in &names {
+                arena.free(name);
+            }
             assert_eq!(arena.segments[0].is_some(), is_kept, "after {records} records");
             arena.check_invariants();
         }

@@ -1002,6 +1002,12 @@ mod tests {
         let [first, second] = [set(&a, 1, 10, &mut pending), set(&b, 2, 20, &mut pending)];
         pending.check_invariants();
         assert_eq!(pending.get(&a).unwrap().0, first);
+        let (mut cursor, mut listed) = (Some(ListCursor::default()), Vec::new());
+        while let Some(from) = cursor {
+            cursor = pending.list(from, 1, &mut |view| listed.push(view.offset));
+        }
+        listed.sort_unstable();
+        assert_eq!(listed, [1, 2], "each once, though a cursor cannot lie between them");
         assert_eq!(pending.remove(&b, 3), Some(EntryState::Pending));
         assert!(pending.is_current(first) && !pending.is_current(second));
         pending.check_invariants();
@@ -1181,9 +1187,13 @@ mod tests {
         let in_flight = again(&mut pending, 1, 100);
         assert_eq!(due(&mut pending, 1_000, ALL), in_flight);
         let aside = again(&mut pending, 2, 900);
-        aside.iter().for_each(|&handle| pending.set_aside(handle, 5_000));
+        for &handle in &aside {
+            pending.set_aside(handle, 5_000);
+        }
         let held = again(&mut pending, 3, 900);
-        held.iter().for_each(|&handle| pending.hold(handle));
+        for &handle in &held {
+            pending.hold(handle);
+        }
         let in_line = again(&mut pending, 4, 1_000);
         let out_of_line = again(&mut pending, 5, 500);
         for (_, id) in all().filter(|(n, _)| n % 10 > 0) {
@@ -1208,7 +1218,9 @@ mod tests {
         assert_eq!(sorted(due(&mut pending, 5_000, ALL)), sorted(aside));
         assert_eq!(sorted(due(&mut pending, 10_000, ALL)), sorted(waiting));
         assert_eq!(pending.set_aside_len(), held.len());
-        in_flight.iter().for_each(|&handle| pending.settle_back(handle));
+        for &handle in &in_flight {
+            pending.settle_back(handle);
+        }
         assert_eq!(sorted(due(&mut pending, 10_000, ALL)), sorted(in_flight));
     }
 
@@ -1239,6 +1251,16 @@ mod tests {
         let due_ms = 1_000 + (256 << 24);
         assert_eq!(due(&mut pending, due_ms - 1, ALL), []);
         assert_eq!(due(&mut pending, due_ms, ALL).len(), 1);
+    }
+
+    #[test]
+    fn hints_with_the_stamp_of_the_current_one_are_told_apart_by_their_due_times() {
+        let mut pending = live();
+        for offset in 0..=256 * 3 {
+            set(b"a", offset, 1_000_000 + offset, &mut pending);
+        }
+        while !pending.tidy(0, 1_000) {}
+        assert_eq!(pending.wheel.len(), 1);
     }
 
     #[test]

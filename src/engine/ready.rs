@@ -184,7 +184,8 @@ mod tests {
         let last = insert(&mut records, 9);
         ready.join(&mut records, last);
         ready.remove(&mut records, last);
-        let names: Vec<u32> = (0..200).map(|_| insert(&mut records, 5)).collect();
+        let mut names: Vec<u32> = (0..200).map(|_| insert(&mut records, 5)).collect();
+        names[..100].reverse();
         for (at, &name) in names.iter().enumerate() {
             // Half of them overdue from the start: those come in the order of the log.
             if at < 100 { ready.join(&mut records, name) } else { ready.sort_in(&mut records, name) }

@@ -379,6 +379,40 @@ mod tests {
     }
 
     #[test]
+    fn who_was_contested_is_forgotten_with_the_batch() {
+        let mut shard = live();
+        put(&mut shard, 0, b"hot", 0);
+        assert_eq!(sealed(&mut shard, 10).len(), 1);
+        put(&mut shard, 1, b"hot", 0);
+        shard.release();
+        assert!(shard.take_contested().is_empty());
+    }
+
+    #[test]
+    fn nothing_wakes_a_shard_that_is_not_live() {
+        let mut shard = live();
+        for offset in 0..1_000 {
+            put(&mut shard, offset, b"a", 1_000 + offset);
+        }
+        put(&mut shard, 1_000, b"b", 5);
+        let wakes = |shard: &Shard| (shard.next_wake().is_some(), shard.next_tidy().is_some());
+        assert_eq!(wakes(&shard), (true, true));
+        assert!(!shard.tidy(0, 0) && !shard.advance(10, 0), "there is something to do");
+        shard.unfence();
+        assert_eq!(wakes(&shard), (false, false));
+        assert!(shard.advance(10, 0), "but not now");
+        assert!(!shard.tidy(0, 0), "whoever has time may tidy");
+    }
+
+    #[test]
+    fn what_was_reached_stays_reached() {
+        let mut shard = live();
+        put(&mut shard, 4, b"a", 5);
+        shard.reached(3);
+        assert_eq!(shard.applied(), 5);
+    }
+
+    #[test]
     fn a_version_that_an_acknowledgement_overtook_is_held_until_it_is_written_again() {
         let mut shard = live();
         put(&mut shard, 3, b"a", 5);
