@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use clap::Parser;
 use kafka_message_scheduler::engine::{BatchLimits, PendingSet};
 use kafka_message_scheduler::schedule::{DueTime, Format, Headers, Schedule};
+use memmap2::MmapMut;
 use mimalloc::MiMalloc;
 use shuffle::{Shuffle, mix};
 
@@ -80,12 +81,42 @@ fn main() {
     let Options { count, id, value, .. } = options;
     println!("{count} schedules: ID {id}, key {}, value {value} bytes; due within 30 days", KEY.len());
     let mut run = Run::new(options);
+    if run.clocks.is_on {
+        report_machine(run.clocks);
+    }
     run.load();
     for round in 1..=run.options.replace_rounds {
         run.replace(round);
     }
     run.cancel();
     run.fire();
+}
+
+/// What the machine itself does to short calls: once to calls that compute and touch no memory, once to calls that touch
+/// a page for the first time, as a set that grows has to. No set can do better.
+fn report_machine(clocks: Clocks) {
+    const CALLS: u64 = 10_000_000;
+    const PAGES: usize = 250_000;
+    const PAGE_BYTES: usize = 4_096;
+    let mut nothings = Calls::new("nothing");
+    let mut phase = clocks.start();
+    let mut state = 0;
+    for _ in 0..CALLS {
+        for _ in 0..64 {
+            state = mix(std::hint::black_box(state));
+        }
+        phase.lap(&mut nothings);
+    }
+    phase.report("the machine, computing", CALLS, &[&nothings]);
+
+    let mut memory = MmapMut::map_anon(PAGES * PAGE_BYTES).unwrap();
+    let mut touches = Calls::new("touch");
+    let mut phase = clocks.start();
+    for page in 0..PAGES {
+        memory[page * PAGE_BYTES] = 1;
+        phase.lap(&mut touches);
+    }
+    phase.report("the machine, first touches of a page", PAGES as u64, &[&touches]);
 }
 
 /// The set and what was done to it.
