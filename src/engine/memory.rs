@@ -13,7 +13,13 @@ impl Memory {
     /// Panics where a memory allocator would abort: when the system has no memory left.
     pub(super) fn new(bytes: usize) -> Self {
         match MmapMut::map_anon(bytes) {
-            Ok(memory) => Self(memory),
+            Ok(memory) => {
+                // A huge page is filled with zeros all at once, in the call that touches it first. Only where the system
+                // has no such pages does this fail.
+                #[cfg(target_os = "linux")]
+                let _ = memory.advise(memmap2::Advice::NoHugePage);
+                Self(memory)
+            }
             Err(error) => panic!("the system gives no memory ({bytes} bytes): {error}"),
         }
     }
