@@ -36,13 +36,13 @@ pub(super) fn encode(schedule: &Schedule<'_>, out: &mut Vec<u8>) {
     out.reserve(AROUND + raw_len + schedule.headers.as_packed().len());
 
     varint::write(out, schedule.due.epoch_ms());
-    write_bytes(out, schedule.topic.as_bytes());
-    write_bytes(out, schedule.key);
+    varint::write_bytes(out, schedule.topic.as_bytes());
+    varint::write_bytes(out, schedule.key);
     match schedule.value {
         None => varint::write(out, NULL_BRANCH),
         Some(value) => {
             varint::write(out, BYTES_BRANCH);
-            write_bytes(out, value);
+            varint::write_bytes(out, value);
         }
     }
     write_headers(out, schedule.headers);
@@ -59,8 +59,8 @@ fn write_headers(out: &mut Vec<u8>, headers: Headers<'_>) {
         varint::write(out, count);
         if has_null {
             for header in headers.iter() {
-                write_bytes(out, header.name.as_bytes());
-                write_bytes(out, header.value.unwrap_or_default());
+                varint::write_bytes(out, header.name.as_bytes());
+                varint::write_bytes(out, header.value.unwrap_or_default());
             }
         } else {
             out.extend_from_slice(headers.as_packed());
@@ -72,11 +72,6 @@ fn write_headers(out: &mut Vec<u8>, headers: Headers<'_>) {
 const NULL_BRANCH: i64 = 0;
 const BYTES_BRANCH: i64 = 1;
 const END_OF_MAP: i64 = 0;
-
-fn write_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
-    varint::write(out, bytes.len() as i64);
-    out.extend_from_slice(bytes);
-}
 
 /// Reads a datum once more for what is wrong with it.
 #[cold]
@@ -415,8 +410,8 @@ mod tests {
                     varint::write(&mut record, if size.is_some() { -count } else { count });
                     size.inspect(|size| varint::write(&mut record, *size));
                     for (name, value) in entries {
-                        write_bytes(&mut record, name.as_bytes());
-                        write_bytes(&mut record, &value);
+                        varint::write_bytes(&mut record, name.as_bytes());
+                        varint::write_bytes(&mut record, &value);
                     }
                 }
                 varint::write(&mut record, END_OF_MAP);

@@ -464,27 +464,19 @@ fn read_header_object(
             unescaped.as_slice()
         };
         maybe_twice |= names.see(Name::of_text(name));
-        push_bytes(run, name);
+        varint::write_bytes(run, name);
 
         let first = cursor.peek().ok_or(Malformed)?;
         let at = cursor.at();
         let read = read_encoded(&mut cursor, first, unescaped, open, |text| push_decoded(run, text))?;
         if let Err(fault) = read {
-            varint::write(run, NULL_VALUE);
+            varint::write(run, varint::NULL_LEN);
             faulty.push(FaultyHeader { number, at, fault });
         }
         goes_on = cursor.next_member()?;
     }
     let found = HeadersFound { maybe_twice, faulty };
     Ok((if names_are_text { Ok(found) } else { Err(JsonFault::NotUnicode) }, cursor.at()))
-}
-
-/// The length that says null in a packed run.
-const NULL_VALUE: i64 = -1;
-
-fn push_bytes(run: &mut Vec<u8>, bytes: &[u8]) {
-    varint::write(run, bytes.len() as i64);
-    run.extend_from_slice(bytes);
 }
 
 /// Appends a header's value as [`base64::decode_quoted`] does, with its length before it.
@@ -497,9 +489,9 @@ fn push_decoded(run: &mut Vec<u8>, text: &[u8]) -> Result<usize, NotBase64> {
         return Err(NotBase64);
     };
     let len = run.len() - at - 1;
-    match u8::try_from(len << 1) {
-        Ok(byte @ ..0x80) => run[at] = byte,
-        _ => widen_len(run, at, len),
+    match varint::single_byte(len as i64) {
+        Some(byte) => run[at] = byte,
+        None => widen_len(run, at, len),
     }
     Ok(taken)
 }
