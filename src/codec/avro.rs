@@ -16,20 +16,18 @@
 //! - It knows headers as a hash map; here they keep the record's order. (Last wins in both.)
 //!
 //! As in it, and in the Java implementation, the byte size of a block with a negative count is read and not used.
-#![allow(
-    clippy::inline_always,
-    reason = "measured: a reader that is lent keeps its place in memory, not in registers"
-)]
 
 use super::error::{AvroFault, AvroPlace, DecodeError};
 use super::unique::{Name, Names};
 use super::{Scratch, unique};
 use crate::schedule::{DueTime, Headers, Schedule, varint};
 
+#[inline(never)]
 pub(super) fn decode<'a>(bytes: &'a [u8], scratch: &'a mut Scratch) -> Result<Schedule<'a>, DecodeError> {
     read(bytes, scratch).map_err(|Refused| explain(bytes))
 }
 
+#[inline(never)]
 pub(super) fn encode(schedule: &Schedule<'_>, out: &mut Vec<u8>) {
     const AROUND: usize = 7 * varint::MAX_LEN; // the time, the lengths, the branch, the count and the end of the map
     let raw_len = schedule.topic.len() + schedule.key.len() + schedule.value.map_or(0, <[u8]>::len);

@@ -19,7 +19,7 @@ pub(super) fn encode(bytes: &[u8], out: &mut Vec<u8>) {
 ///
 /// `out` is as it was when there is no quote or what comes before it is not base64. Short texts are not searched for
 /// the quote first: it ends the decoding by being no base64.
-#[inline]
+#[inline(never)]
 pub(super) fn decode_quoted(text: &[u8], out: &mut Vec<u8>) -> Result<usize, NotBase64> {
     let start = out.len();
     let bulk = if is_long(text) { decode_bulk(text, out)? } else { 0 };

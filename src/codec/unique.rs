@@ -1,8 +1,4 @@
 //! Headers of which each name comes once: the last value wins, at its own place.
-#![allow(
-    clippy::inline_always,
-    reason = "measured: a reader that is lent keeps its place in memory, not in registers"
-)]
 
 use crate::schedule::{HeaderSpan, Headers};
 

@@ -95,7 +95,7 @@ pub struct HeaderSpan {
 }
 
 impl HeaderSpan {
-    #[inline]
+    #[inline(never)] // or who walks over a run is large, and no quicker (counted)
     fn read(packed: &[u8], start: usize) -> Option<Self> {
         let (name, name_end) = varint::read_bytes_at(packed, start)?;
         let name = name_end - name.len()..name_end;
