@@ -78,7 +78,7 @@ pub fn decode<'a>(
 /// Appends `schedule` to `out`, as a record's value.
 ///
 /// A header whose value is null is written as an empty one, and of headers with the same name a reader sees the last.
-#[inline]
+#[inline] // as `decode`
 pub fn encode(format: Format, schedule: &Schedule<'_>, out: &mut Vec<u8>) {
     match format {
         Format::Avro => avro::encode(schedule, out),

@@ -60,7 +60,7 @@ fn read_unusual(
     } else if let Err(not_unicode) = text.unescape(unescaped) {
         Err(not_unicode.into())
     } else if unescaped.contains(&b'"') {
-        Err(JsonFault::NotBase64) // and no end of it for `decode`
+        Err(JsonFault::NotBase64) // which `decode` would take for the end
     } else {
         unescaped.push(b'"');
         decode(unescaped).map(drop).map_err(|NotBase64| JsonFault::NotBase64)
