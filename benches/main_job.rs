@@ -30,8 +30,8 @@ fn main() {
     }
 }
 
-/// `cargo bench` passes --bench and `cargo test --benches` nothing; --test is for trying a bench out, as Criterion has it. This
-/// one needs minutes and a machine of its own, and checks nothing that the tests against Kafka do not.
+/// `cargo bench` passes --bench and `cargo test --benches` nothing; --test is for trying a bench out, as Criterion has it.
+/// This one needs minutes and a machine of its own, and checks nothing that the tests against Kafka do not.
 fn is_asked_to_measure() -> bool {
     let has = |wanted: &str| std::env::args().any(|argument| argument == wanted);
     has("--bench") && !has("--test")

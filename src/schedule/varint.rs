@@ -147,7 +147,7 @@ fn read_long_at(input: &[u8], at: usize) -> Option<(i64, usize)> {
         let last = !word & EACH_MORE; // of each byte, whether none follows it
         if last != 0 {
             let len = last.trailing_zeros() as usize / 8 + 1;
-            let up_to_last = last ^ (last - 1); // all bits up to the lowest that is set, which is the highest of its byte
+            let up_to_last = last ^ (last - 1); // all bits up to the lowest that is set, the highest of its byte
             return Some((from_zigzag(join_sevens(word & up_to_last)), at + len));
         }
     }
