@@ -379,7 +379,7 @@ mod tests {
         }
 
         #[test]
-        fn a_plain_integer_is_all_of_its_digits(digits in "[0-9]{1,20}", behind in "[,} .eE0-9x]{0,20}") {
+        fn a_plain_integer_is_all_of_its_digits(digits in "[0-9]{1,20}", behind in "[,} .eE0-9x/:]{0,20}") {
             let text = format!("{digits}{behind}");
             let mut cursor = Cursor::new(text.as_bytes());
             let number = cursor.number().map(|number| String::from_utf8(number.to_vec()).unwrap());
