@@ -7,28 +7,35 @@
 //! Everything is seeded, and small enough for a minute under valgrind: cache misses are not what this is about.
 #![allow(missing_docs, clippy::unwrap_used, reason = "a program that measures")]
 
-// For its allocator.
-use kms_benches as _;
-
 use std::hint::black_box;
 
 use kafka_message_scheduler::codec::{self, Scratch};
 use kafka_message_scheduler::engine::{BatchLimits, PendingSet};
 use kafka_message_scheduler::schedule::{DueTime, Format, Headers, HeadersBuf, Schedule};
 use kms_benches::shuffle::{Shuffle, mix};
+use kms_benches::workload::SPREAD_MS;
 
 /// Schedules in the set, and of these how many are operated on, in random order.
 const HELD: u64 = 20_000;
 const COUNT: u64 = 10_000;
 
+/// When it all begins, epoch milliseconds: 1 January 2026, so that in the thirty days the wheel's slots of twelve days turn
+/// three times, and what that costs is part of the figures.
 const BEGIN_MS: i64 = 1_767_225_600_000;
-const SPREAD_MS: i64 = 30 * 86_400_000;
 
 /// A slot of the wheel's level 5, twelve days.
 const SLOT_MS: i64 = 1 << 30;
 
-const STEP: usize = 4_096;
+/// Entries moved in the wheel, or filed at the end of a load, at a time: as a shard does it (`src/scheduler/runner.rs`).
+const ADVANCE_BUDGET: usize = 4_000;
+
+/// Steps of housekeeping at a time: as a shard does it in a round that reads nothing.
+const TIDY_BUDGET: usize = 1_000;
+
+/// Schedules that are announced at a time, as the product does it.
 const AHEAD: usize = 32;
+
+/// A delivery; the product's limit is 8,000 by default.
 const BATCH: BatchLimits = BatchLimits { max_count: 500, max_bytes: 1 << 20 };
 
 /// An operation's name, and what prepares it, does it and says how often.
@@ -152,7 +159,7 @@ fn counted_fire(set: &mut PendingSet, count: u64) {
     let mut batch = Vec::new();
     while fired < count {
         now_ms += SPREAD_MS / 100;
-        while !set.advance(now_ms, STEP) {}
+        while !set.advance(now_ms, ADVANCE_BUDGET) {}
         set.take_due(now_ms, BATCH, &mut batch);
         fired += batch.len() as u64;
         for handle in batch.drain(..) {
@@ -172,15 +179,15 @@ fn cascade() -> u64 {
         input.due_ms = slot_ms + (input.due_ms - BEGIN_MS) % SLOT_MS;
     }
     put_all(&mut set, &all, 0);
-    while !set.finish_bulk(STEP) {}
-    while !set.advance(slot_ms - 1, STEP) {}
+    while !set.finish_bulk(ADVANCE_BUDGET) {}
+    while !set.advance(slot_ms - 1, ADVANCE_BUDGET) {}
     counted_cascade(&mut set, slot_ms + 3_600_000);
     HELD
 }
 
 #[inline(never)]
 fn counted_cascade(set: &mut PendingSet, now_ms: i64) {
-    while !set.advance(now_ms, STEP) {}
+    while !set.advance(now_ms, ADVANCE_BUDGET) {}
 }
 
 /// What each replaced schedule leaves for later.
@@ -193,7 +200,7 @@ fn tidy() -> u64 {
 
 #[inline(never)]
 fn counted_tidy(set: &mut PendingSet) {
-    while !set.tidy(BEGIN_MS, STEP) {}
+    while !set.tidy(BEGIN_MS, TIDY_BUDGET) {}
 }
 
 fn warm() -> u64 {
@@ -271,7 +278,7 @@ fn live() -> PendingSet {
     let mut set = PendingSet::with_expected(42, HELD as usize);
     set.start_time_by(BEGIN_MS);
     put_all(&mut set, &inputs(0..HELD, 1), 0);
-    while !set.finish_bulk(STEP) {}
+    while !set.finish_bulk(ADVANCE_BUDGET) {}
     set
 }
 

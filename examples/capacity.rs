@@ -21,14 +21,24 @@ use shuffle::{Shuffle, mix};
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 
+/// When it all begins, epoch milliseconds: 1 January 2026, so that in the thirty days the wheel's slots of twelve days turn
+/// three times, and what that costs is part of the figures.
 const BEGIN_MS: i64 = 1_767_225_600_000;
+
+/// How far ahead schedules are due: thirty days.
 const SPREAD_MS: i64 = 30 * 86_400_000;
 
-/// Entries a step of the wheel, and schedules a batch, as the product has them.
-const STEP: usize = 4_096;
+/// Entries moved in the wheel, or filed at the end of the load, at a time: as a shard does it (`src/scheduler/runner.rs`).
+const ADVANCE_BUDGET: usize = 4_000;
 
-/// What a shard gives to housekeeping in a round.
-const TIDY_STEP: usize = 1_000;
+/// Steps of housekeeping at a time: as a shard does it in a round that reads nothing.
+const TIDY_BUDGET: usize = 1_000;
+
+/// Operations between two times of housekeeping. That is a step an operation, where a shard gives eight: so housekeeping
+/// falls behind, and what a phase ends with is more than a shard ever has to catch up with.
+const TIDY_EVERY: u64 = 1_000;
+
+/// A delivery; the product's limit is 8,000 by default.
 const BATCH: BatchLimits = BatchLimits { max_count: 500, max_bytes: 1 << 20 };
 
 /// What no call should take.
@@ -172,7 +182,7 @@ impl Run {
         let mut phase = self.clocks.start();
         let mut is_done = false;
         while !is_done {
-            is_done = self.set.finish_bulk(STEP);
+            is_done = self.set.finish_bulk(ADVANCE_BUDGET);
             phase.lap(&mut steps);
         }
         phase.report("finish_bulk", self.options.count, &[&steps]);
@@ -226,7 +236,7 @@ impl Run {
             now_ms += (SPREAD_MS * BATCH.max_count as i64 / self.set.len() as i64).max(1);
             let mut is_done = false;
             while !is_done {
-                is_done = self.set.advance(now_ms, STEP);
+                is_done = self.set.advance(now_ms, ADVANCE_BUDGET);
                 phase.lap(&mut advances);
             }
             loop {
@@ -251,10 +261,10 @@ impl Run {
         self.report_memory();
     }
 
-    /// Housekeeping between the operations, as a shard does it in every round.
+    /// Housekeeping between the operations.
     fn tidy_now_and_then(&mut self, position: u64, phase: &mut Phase, tidies: &mut Calls) {
-        if position.is_multiple_of(1_000) {
-            self.set.tidy(BEGIN_MS, TIDY_STEP);
+        if position.is_multiple_of(TIDY_EVERY) {
+            self.set.tidy(BEGIN_MS, TIDY_BUDGET);
             phase.lap(tidies);
         }
     }
@@ -263,7 +273,7 @@ impl Run {
     fn tidy_up(&mut self, now_ms: i64, phase: &mut Phase, tidies: &mut Calls) {
         let mut is_done = false;
         while !is_done {
-            is_done = self.set.tidy(now_ms, TIDY_STEP);
+            is_done = self.set.tidy(now_ms, TIDY_BUDGET);
             phase.lap(tidies);
         }
     }

@@ -20,7 +20,7 @@ pub const SPREAD_MS: i64 = 30 * 86_400_000;
 /// is what `examples/capacity.rs` tells.
 pub const BEGIN_MS: i64 = 26 << 36;
 
-/// Schedules of a delivery, as the product's default has it.
+/// Schedules of a delivery; the product's limit is 8,000 by default.
 const BATCH: usize = 500;
 
 /// Schedules that are announced at a time, as the product does it.

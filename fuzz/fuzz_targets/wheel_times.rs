@@ -1,4 +1,4 @@
-//! The pending set under hostile times: due times and clock readings where a level of the wheel, its span or the
+//! The pending set under hostile times: due times and clock readings where a slot of the wheel, a window of slots or the
 //! arithmetic ends.
 //!
 //! Nothing comes early by the clock, nothing is left behind, all of it comes in due order, and the alarm is never late.
@@ -69,23 +69,23 @@ enum Edge {
     Zero,
     First,
     Last,
-    /// Where a level ends, seen from 1970.
+    /// Where a window ends, seen from 1970.
     Power {
-        exponent: u8,
+        level: u8,
         is_negative: bool,
     },
-    /// Where a level ends, seen from now.
+    /// Some slots of a level from now, up to a window's 64.
     Ahead {
-        exponent: u8,
+        level: u8,
         times: u8,
     },
     Behind {
-        exponent: u8,
+        level: u8,
         times: u8,
     },
-    /// Where the slot of a level that holds now ends.
+    /// Where the slot of a level that holds now ends, and with it a window of the level below.
     EndOfSlot {
-        exponent: u8,
+        level: u8,
     },
     Alarm,
     Due {
@@ -251,15 +251,15 @@ impl Run {
             Edge::Zero => 0,
             Edge::First => i64::MIN,
             Edge::Last => i64::MAX,
-            Edge::Power { exponent, is_negative: false } => level_ms(exponent),
-            Edge::Power { exponent, is_negative: true } => -level_ms(exponent),
-            Edge::Ahead { exponent, times } => {
-                self.now_ms.saturating_add(level_ms(exponent).saturating_mul(i64::from(times % 65)))
+            Edge::Power { level, is_negative: false } => slot_ms(level),
+            Edge::Power { level, is_negative: true } => -slot_ms(level),
+            Edge::Ahead { level, times } => {
+                self.now_ms.saturating_add(slot_ms(level).saturating_mul(i64::from(times % 65)))
             }
-            Edge::Behind { exponent, times } => {
-                self.now_ms.saturating_sub(level_ms(exponent).saturating_mul(i64::from(times % 65)))
+            Edge::Behind { level, times } => {
+                self.now_ms.saturating_sub(slot_ms(level).saturating_mul(i64::from(times % 65)))
             }
-            Edge::EndOfSlot { exponent } => (self.now_ms | (level_ms(exponent) - 1)).saturating_add(1),
+            Edge::EndOfSlot { level } => (self.now_ms | (slot_ms(level) - 1)).saturating_add(1),
             Edge::Alarm => self.set.next_wake().unwrap_or(self.now_ms),
             Edge::Due { id } => self.entries.get(&id).map_or(self.now_ms, |entry| entry.due_ms),
             Edge::Any(ms) => ms,
@@ -268,7 +268,7 @@ impl Run {
     }
 }
 
-/// A power of 64, the last of which an `i64` holds is the tenth.
-fn level_ms(exponent: u8) -> i64 {
-    1 << (6 * (exponent % 11))
+/// What a slot of a level spans: a power of 64, the last of which an `i64` holds is the tenth.
+fn slot_ms(level: u8) -> i64 {
+    1 << (6 * (level % 11))
 }

@@ -16,33 +16,34 @@
 //! - It knows headers as a hash map; here they keep the record's order. (Last wins in both.)
 //!
 //! As in it, and in the Java implementation, the byte size of a block with a negative count is read and not used.
-#![allow(
-    clippy::inline_always,
-    reason = "measured: a reader that is lent keeps its place in memory, not in registers"
-)]
 
-use super::error::{AvroFault, AvroPlace, DecodeError};
-use super::unique::{Name, Names};
-use super::{Scratch, unique};
+mod reader;
+
+use reader::{BYTES_BRANCH, NULL_BRANCH, Reader, Refusal, Refused};
+
+use super::unique::{self, Names};
+use super::{AvroPlace, DecodeError, Scratch};
 use crate::schedule::{DueTime, Headers, Schedule, varint};
 
+#[inline(never)]
 pub(super) fn decode<'a>(bytes: &'a [u8], scratch: &'a mut Scratch) -> Result<Schedule<'a>, DecodeError> {
     read(bytes, scratch).map_err(|Refused| explain(bytes))
 }
 
+#[inline(never)]
 pub(super) fn encode(schedule: &Schedule<'_>, out: &mut Vec<u8>) {
     const AROUND: usize = 7 * varint::MAX_LEN; // the time, the lengths, the branch, the count and the end of the map
     let raw_len = schedule.topic.len() + schedule.key.len() + schedule.value.map_or(0, <[u8]>::len);
     out.reserve(AROUND + raw_len + schedule.headers.as_packed().len());
 
     varint::write(out, schedule.due.epoch_ms());
-    write_bytes(out, schedule.topic.as_bytes());
-    write_bytes(out, schedule.key);
+    varint::write_bytes(out, schedule.topic.as_bytes());
+    varint::write_bytes(out, schedule.key);
     match schedule.value {
         None => varint::write(out, NULL_BRANCH),
         Some(value) => {
             varint::write(out, BYTES_BRANCH);
-            write_bytes(out, value);
+            varint::write_bytes(out, value);
         }
     }
     write_headers(out, schedule.headers);
@@ -59,8 +60,8 @@ fn write_headers(out: &mut Vec<u8>, headers: Headers<'_>) {
         varint::write(out, count);
         if has_null {
             for header in headers.iter() {
-                write_bytes(out, header.name.as_bytes());
-                write_bytes(out, header.value.unwrap_or_default());
+                varint::write_bytes(out, header.name.as_bytes());
+                varint::write_bytes(out, header.value.unwrap_or_default());
             }
         } else {
             out.extend_from_slice(headers.as_packed());
@@ -69,14 +70,7 @@ fn write_headers(out: &mut Vec<u8>, headers: Headers<'_>) {
     varint::write(out, END_OF_MAP);
 }
 
-const NULL_BRANCH: i64 = 0;
-const BYTES_BRANCH: i64 = 1;
 const END_OF_MAP: i64 = 0;
-
-fn write_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
-    varint::write(out, bytes.len() as i64);
-    out.extend_from_slice(bytes);
-}
 
 /// Reads a datum once more for what is wrong with it.
 #[cold]
@@ -87,13 +81,13 @@ fn explain(bytes: &[u8]) -> DecodeError {
 
 #[inline(always)]
 fn read<'a, E: Refusal>(bytes: &'a [u8], scratch: &'a mut Scratch) -> Result<Schedule<'a>, E> {
-    let mut reader = Reader { record: bytes, at: 0 };
+    let mut reader = Reader::new(bytes);
     let due = DueTime::from_epoch_ms(reader.time(AvroPlace::Time)?);
     let topic = reader.text(AvroPlace::Topic)?;
     let key = reader.bytes(AvroPlace::Key)?;
     let value = reader.nullable_bytes(AvroPlace::Value)?;
     let headers =
-        if reader.at == bytes.len() { Headers::default() } else { read_headers(&mut reader, scratch)? };
+        if reader.at() == bytes.len() { Headers::default() } else { read_headers(&mut reader, scratch)? };
     Ok(Schedule { due, topic, key, value, headers })
 }
 
@@ -161,128 +155,13 @@ fn read_count<E: Refusal>(reader: &mut Reader<'_>) -> Result<u64, E> {
 /// record.
 #[inline(always)]
 fn read_block<'a, E: Refusal>(count: u64, reader: &mut Reader<'a>, seen: &mut Seen) -> Result<&'a [u8], E> {
-    let start = reader.at;
+    let start = reader.at();
     for _ in 0..count {
         seen.count += 1;
         seen.maybe_twice |= seen.names.see(reader.name(AvroPlace::HeaderName(seen.count))?);
         reader.skip_bytes(AvroPlace::HeaderValue(seen.count))?;
     }
-    Ok(&reader.record[start..reader.at])
-}
-
-/// Takes one value after the other from the front of a record.
-///
-/// Never lent to a function that is not inlined, or its place in the record would be kept in memory: a detour of some
-/// nanoseconds for each value.
-#[derive(Clone, Copy)]
-struct Reader<'a> {
-    record: &'a [u8],
-    at: usize,
-}
-
-impl<'a> Reader<'a> {
-    #[inline(always)]
-    fn time<E: Refusal>(&mut self, place: AvroPlace) -> Result<i64, E> {
-        let (time, end) =
-            varint::read_time_at(self.record, self.at).ok_or_else(|| E::no_long(*self, place))?;
-        self.at = end;
-        Ok(time)
-    }
-
-    #[inline(always)]
-    fn long<E: Refusal>(&mut self, place: AvroPlace) -> Result<i64, E> {
-        let (long, end) = varint::read_at(self.record, self.at).ok_or_else(|| E::no_long(*self, place))?;
-        self.at = end;
-        Ok(long)
-    }
-
-    #[inline(always)]
-    fn bytes<E: Refusal>(&mut self, place: AvroPlace) -> Result<&'a [u8], E> {
-        let (bytes, end) =
-            varint::read_bytes_at(self.record, self.at).ok_or_else(|| E::no_bytes(*self, place))?;
-        self.at = end;
-        Ok(bytes)
-    }
-
-    #[inline(always)]
-    fn skip_bytes<E: Refusal>(&mut self, place: AvroPlace) -> Result<(), E> {
-        self.at = varint::skip_bytes_at(self.record, self.at).ok_or_else(|| E::no_bytes(*self, place))?;
-        Ok(())
-    }
-
-    #[inline(always)]
-    fn text<E: Refusal>(&mut self, place: AvroPlace) -> Result<&'a str, E> {
-        let start = *self;
-        let bytes = self.bytes(place)?;
-        std::str::from_utf8(bytes).map_err(|_| E::new(start, place, AvroFault::NotUtf8))
-    }
-
-    #[inline(always)]
-    fn name<E: Refusal>(&mut self, place: AvroPlace) -> Result<Name<'a>, E> {
-        let start = *self;
-        let bytes = self.bytes(place)?;
-        Name::read(bytes).ok_or_else(|| E::new(start, place, AvroFault::NotUtf8))
-    }
-
-    #[inline(always)]
-    fn nullable_bytes<E: Refusal>(&mut self, place: AvroPlace) -> Result<Option<&'a [u8]>, E> {
-        let start = *self;
-        match self.long(place)? {
-            NULL_BRANCH => Ok(None),
-            BYTES_BRANCH => self.bytes(place).map(Some),
-            branch => Err(E::new(start, place, AvroFault::NoSuchBranch(branch))),
-        }
-    }
-}
-
-/// What a reader says of a datum it refuses: at first only that it does, for telling why costs good data too.
-trait Refusal {
-    /// The reader stands where the faulty part begins.
-    fn new(reader: Reader<'_>, place: AvroPlace, fault: AvroFault) -> Self;
-
-    /// Why there is no integer.
-    fn no_long(reader: Reader<'_>, place: AvroPlace) -> Self;
-
-    /// Why there are no bytes with their length.
-    fn no_bytes(reader: Reader<'_>, place: AvroPlace) -> Self;
-}
-
-struct Refused;
-
-impl Refusal for Refused {
-    fn new(_: Reader<'_>, _: AvroPlace, _: AvroFault) -> Self {
-        Self
-    }
-
-    fn no_long(_: Reader<'_>, _: AvroPlace) -> Self {
-        Self
-    }
-
-    fn no_bytes(_: Reader<'_>, _: AvroPlace) -> Self {
-        Self
-    }
-}
-
-impl Refusal for DecodeError {
-    fn new(reader: Reader<'_>, place: AvroPlace, fault: AvroFault) -> Self {
-        let maybe_framed = reader.record.first() == Some(&0);
-        Self::InvalidAvro { place, at: reader.at, fault, maybe_framed }
-    }
-
-    fn no_long(reader: Reader<'_>, place: AvroPlace) -> Self {
-        let rest = &reader.record[reader.at..];
-        let cut = rest.len() < varint::MAX_LEN && rest.iter().all(|&byte| byte >= 0x80);
-        Self::new(reader, place, if cut { AvroFault::Cut } else { AvroFault::TooWide })
-    }
-
-    fn no_bytes(reader: Reader<'_>, place: AvroPlace) -> Self {
-        let fault = match varint::read_at(reader.record, reader.at) {
-            None => return Self::no_long(reader, place),
-            Some((len @ ..0, _)) => AvroFault::NegativeLength(len),
-            Some((len, end)) => AvroFault::PastEnd { len, left: reader.record.len() - end },
-        };
-        Self::new(reader, place, fault)
-    }
+    Ok(reader.since(start))
 }
 
 #[cfg(test)]
@@ -298,9 +177,10 @@ mod tests {
     use apache_avro::writer::datum::GenericDatumWriter;
     use proptest::prelude::*;
 
-    use super::super::avro_schema;
-    use super::super::sample::{Sample, samples};
     use super::*;
+    use crate::codec::sample::{Sample, samples};
+    use crate::codec::{AvroFault, avro_schema};
+    use crate::schedule::Format;
 
     /// A datum's fields as `apache-avro` holds them, of which `with_headers` says whether there are five or four.
     fn to_apache(sample: &Sample, with_headers: bool) -> Value {
@@ -386,7 +266,7 @@ mod tests {
     }
 
     fn decoded(record: &[u8]) -> Result<Sample, DecodeError> {
-        decode(record, &mut Scratch::default()).map(|schedule| Sample::of(&schedule))
+        Sample::decode(Format::Avro, record)
     }
 
     fn with_sorted_headers(mut sample: Sample) -> Sample {
@@ -406,8 +286,7 @@ mod tests {
         ];
         let map = prop::option::weighted(0.8, prop::collection::vec(block, 0..4));
         (samples(), map, tail, damage).prop_map(|(sample, map, tail, damage)| {
-            let mut record = Vec::new();
-            Sample { headers: vec![], ..sample }.with_schedule(|schedule| encode(schedule, &mut record));
+            let mut record = Sample { headers: vec![], ..sample }.encode(Format::Avro);
             record.pop(); // the empty map
             if let Some(blocks) = map {
                 for (size, entries) in blocks {
@@ -415,8 +294,8 @@ mod tests {
                     varint::write(&mut record, if size.is_some() { -count } else { count });
                     size.inspect(|size| varint::write(&mut record, *size));
                     for (name, value) in entries {
-                        write_bytes(&mut record, name.as_bytes());
-                        write_bytes(&mut record, &value);
+                        varint::write_bytes(&mut record, name.as_bytes());
+                        varint::write_bytes(&mut record, &value);
                     }
                 }
                 varint::write(&mut record, END_OF_MAP);
@@ -442,8 +321,7 @@ mod tests {
 
         #[test]
         fn apache_avro_reads_what_is_written(sample in samples()) {
-            let mut record = Vec::new();
-            sample.with_schedule(|schedule| encode(schedule, &mut record));
+            let record = sample.encode(Format::Avro);
             let mut rest = record.as_slice();
             let datum = read_apache(5, &mut rest).and_then(of_apache);
             prop_assert_eq!(datum, Some(with_sorted_headers(sample)));
@@ -484,8 +362,7 @@ mod tests {
             value: Some(b"v".to_vec()),
             headers: vec![("h".into(), b"x".to_vec()), (String::new(), vec![])],
         };
-        let mut record = Vec::new();
-        sample.with_schedule(|schedule| encode(schedule, &mut record));
+        let record = sample.encode(Format::Avro);
         assert_eq!(record, b"\x01\x02t\x02k\x02\x02v\x04\x02h\x02x\x00\x00\x00");
     }
 
@@ -493,8 +370,7 @@ mod tests {
     fn one_block_without_duplicates_stays_in_the_record() {
         let sample =
             Sample { headers: vec![("a".into(), vec![1]), ("b".into(), vec![2])], ..Sample::default() };
-        let mut record = Vec::new();
-        sample.with_schedule(|schedule| encode(schedule, &mut record));
+        let record = sample.encode(Format::Avro);
         let mut scratch = Scratch::default();
         let schedule = decode(&record, &mut scratch).unwrap();
         let packed = schedule.headers.as_packed();

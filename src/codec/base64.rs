@@ -3,6 +3,9 @@
 //! Refused are the URL-safe alphabet, line breaks and any other foreign character, and padding that is incomplete or
 //! in excess. Bits of the last character that carry nothing need not be zero. These are the rules of Java's basic
 //! decoder, with which schedules were read before.
+//!
+//! Long texts go to vector code (the `base64-simd` crate), short ones, which most keys and headers are, through a table
+//! here: the crate prepares longer than a short text takes, and wants to know where it ends.
 
 use base64_simd::{STANDARD, STANDARD_NO_PAD};
 
@@ -19,7 +22,7 @@ pub(super) fn encode(bytes: &[u8], out: &mut Vec<u8>) {
 ///
 /// `out` is as it was when there is no quote or what comes before it is not base64. Short texts are not searched for
 /// the quote first: it ends the decoding by being no base64.
-#[inline]
+#[inline(never)]
 pub(super) fn decode_quoted(text: &[u8], out: &mut Vec<u8>) -> Result<usize, NotBase64> {
     let start = out.len();
     let bulk = if is_long(text) { decode_bulk(text, out)? } else { 0 };
@@ -33,17 +36,22 @@ pub(super) fn decode_quoted(text: &[u8], out: &mut Vec<u8>) -> Result<usize, Not
 /// From this length on, vector code is faster, all its preparations included.
 const LONG: usize = 64;
 
+/// Whether the quote is no nearer than that. Looks at each of the bytes, for without a way out the compiler makes a few
+/// vector comparisons of it.
 fn is_long(text: &[u8]) -> bool {
     let quotes = |chunk: &[u8; LONG]| chunk.iter().fold(0, |any, &byte| any | u8::from(byte == b'"'));
     text.first_chunk().is_some_and(|chunk| quotes(chunk) == 0)
 }
 
 /// Decodes all of a long text but its last few groups; gives how much of `text` that was.
+///
+/// The vector code takes 32 characters at a time, as long as six more follow. It is given so many that eight are left when
+/// it is done, for what it leaves it decodes one by one: the others, up to 35, are for [`decode_rest`], which is quicker.
+/// At least one whole group is among them, for that may be padded.
 #[inline(never)]
 fn decode_bulk(text: &[u8], out: &mut Vec<u8>) -> Result<usize, NotBase64> {
-    // The vector code takes 32 characters at a time, and leaves at least six to code that takes them one by one.
     const STEP: usize = 32;
-    const LEFT: usize = 8;
+    const LEFT: usize = 2 * GROUP;
     let len = LONG + memchr::memchr(b'"', &text[LONG..]).ok_or(NotBase64)?;
     let bulk = (len - LEFT - GROUP) / STEP * STEP + LEFT;
     STANDARD_NO_PAD.decode_append(&text[..bulk], out).map_err(|_| NotBase64)?;
@@ -54,6 +62,10 @@ fn decode_bulk(text: &[u8], out: &mut Vec<u8>) -> Result<usize, NotBase64> {
 const GROUP: usize = 4;
 
 /// Decodes groups up to the quote; gives how many bytes of `text` that took. On a fault, `out` keeps what it got.
+///
+/// Four groups at a time while there are so many, for that is twelve bytes, three words that are written at once; then one
+/// by one; then what is less than a group or padded, and the quote. What is foreign ends either loop, the quote too, and
+/// is looked at closely only in the end.
 #[inline]
 fn decode_rest(text: &[u8], out: &mut Vec<u8>) -> Option<usize> {
     let mut at = 0;
@@ -64,6 +76,7 @@ fn decode_rest(text: &[u8], out: &mut Vec<u8>) -> Option<usize> {
         if (a | b | c | d) & FOREIGN != 0 {
             break;
         }
+        // Three bytes of each, side by side.
         let words = [a | b << 24, b >> 8 | c << 16, c >> 16 | d << 8].map(u32::to_le_bytes);
         out.extend_from_slice(words.as_flattened());
         at += chars.len();
@@ -93,22 +106,26 @@ fn decode_rest(text: &[u8], out: &mut Vec<u8>) -> Option<usize> {
     }
     let [first, second, ..] = bits.to_le_bytes();
     out.push(first);
-    if rest[2] != b'"' && rest[2] != b'=' {
+    let has_third_character = rest[2] != b'"' && rest[2] != b'=';
+    if has_third_character {
         out.push(second);
     }
     Some(at + padded_len + 1)
 }
 
-/// The three bytes that a group encodes, the first in the lowest; more than that when a character is foreign to base64.
+/// The three bytes that a group encodes, the first in the lowest bits; [`FOREIGN`] is set besides when a character is
+/// foreign to base64. Four look-ups and no branch: the table has shifted each character's six bits to where they go.
 #[inline]
 fn bits(group: [u8; GROUP]) -> u32 {
     let [a, b, c, d] = group.map(usize::from);
     PLACES[0][a] | PLACES[1][b] | PLACES[2][c] | PLACES[3][d]
 }
 
+/// A bit above the three bytes, so that it survives when the parts of groups are put together.
 const FOREIGN: u32 = 1 << 24;
 
-/// What each character stands for at each of the four places of a group.
+/// What each character stands for at each of the four places of a group: four kilobytes, of which a text that is base64
+/// touches a third.
 static PLACES: [[u32; 256]; GROUP] = {
     let alphabet = STANDARD.charset();
     let mut places = [[FOREIGN; 256]; GROUP];
@@ -116,6 +133,8 @@ static PLACES: [[u32; 256]; GROUP] = {
     while value < alphabet.len() {
         let mut place = 0;
         while place < GROUP {
+            // The first character's bits are the highest of the first byte. With the three bytes at the upper end of the
+            // word, swapping puts the first into the lowest bits, as `to_le_bytes` wants it, and the empty one on top.
             let bytes = (value as u32) << (8 + 18 - 6 * place);
             places[place][alphabet[value] as usize] = bytes.swap_bytes();
             place += 1;

@@ -2,7 +2,8 @@
 
 use proptest::prelude::*;
 
-use crate::schedule::{DueTime, HeadersBuf, Schedule};
+use super::{DecodeError, Scratch};
+use crate::schedule::{DueTime, Format, HeadersBuf, Schedule};
 
 /// A [`Schedule`] that owns its parts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -29,6 +30,18 @@ impl Sample {
                 .map(|header| (header.name.to_owned(), header.value.expect("never null").to_vec()))
                 .collect(),
         }
+    }
+
+    /// What a record's value says.
+    pub(super) fn decode(format: Format, record: &[u8]) -> Result<Self, DecodeError> {
+        super::decode(format, record, &mut Scratch::default()).map(|schedule| Self::of(&schedule))
+    }
+
+    /// A record's value that says this.
+    pub(super) fn encode(&self, format: Format) -> Vec<u8> {
+        let mut record = Vec::new();
+        self.with_schedule(|schedule| super::encode(format, schedule, &mut record));
+        record
     }
 
     pub(super) fn with_schedule<R>(&self, then: impl FnOnce(&Schedule<'_>) -> R) -> R {

@@ -1,8 +1,4 @@
 //! Headers of which each name comes once: the last value wins, at its own place.
-#![allow(
-    clippy::inline_always,
-    reason = "measured: a reader that is lent keeps its place in memory, not in registers"
-)]
 
 use crate::schedule::{HeaderSpan, Headers};
 
@@ -14,8 +10,8 @@ const FEW: usize = 16;
 #[derive(Clone, Copy)]
 pub(super) struct Name<'a> {
     bytes: &'a [u8],
-    /// Its first and its last bytes: all of it, when there are no more than eight.
-    ends: u64,
+    /// Its first and its last eight bytes in one word: with the length, all by which names usually differ.
+    digest: u64,
 }
 
 impl<'a> Name<'a> {
@@ -28,19 +24,30 @@ impl<'a> Name<'a> {
             Some(rest) => rest.as_chunks().0.iter().fold(0, |all, word| all | u64::from_le_bytes(*word)),
             None => 0,
         };
-        let is_ascii = (first | last | between) & 0x8080_8080_8080_8080 == 0;
-        (is_ascii || is_utf8(bytes)).then_some(Self { bytes, ends: first ^ last.rotate_left(29) })
+        let is_ascii = (first | last | between) & HIGH_BITS == 0;
+        (is_ascii || is_utf8(bytes)).then_some(Self { bytes, digest: digest([first, last]) })
     }
 
     /// A name that was checked elsewhere.
     #[inline(always)]
     pub(super) fn of_text(bytes: &'a [u8]) -> Self {
-        let [first, last] = ends(bytes);
-        Self { bytes, ends: first ^ last.rotate_left(29) }
+        Self { bytes, digest: digest(ends(bytes)) }
     }
 }
 
+/// The bits of a word that no ASCII byte has.
+const HIGH_BITS: u64 = 0x8080_8080_8080_8080;
+
+/// Rotated, or the same byte at both places would cancel itself out: all of them, in a name of eight bytes or less.
+#[inline(always)]
+fn digest([first, last]: [u64; 2]) -> u64 {
+    first ^ last.rotate_left(29)
+}
+
 /// The first and the last eight bytes, which may overlap; the whole in both when there are no eight.
+///
+/// Of four to seven bytes, the first four and the last four overlap likewise: two reads, where copying byte by byte would
+/// take a branch or a loop for each length.
 #[inline(always)]
 fn ends(bytes: &[u8]) -> [u64; 2] {
     if let (Some(first), Some(last)) = (bytes.first_chunk(), bytes.last_chunk()) {
@@ -58,18 +65,25 @@ fn is_utf8(bytes: &[u8]) -> bool {
     std::str::from_utf8(bytes).is_ok()
 }
 
-/// The names that were seen, roughly.
+/// The names that were seen, roughly: it is quicker to look at few records again than to compare the names of all.
 ///
-/// A Bloom filter: never a wrong no, and a wrong yes (which costs [`last_of_each`] a look) for one in twelve of the
-/// records that have ten headers.
+/// A Bloom filter of 512 bits and one hash: never a wrong no, and a wrong yes (which costs [`last_of_each`] a look) for one
+/// in twelve of the records that have ten headers, for 45 pairs of names have one chance in 512 each.
 #[derive(Default)]
-pub(super) struct Names([u64; 8]);
+pub(super) struct Names([u64; FILTER_WORDS]);
+
+const FILTER_WORDS: usize = 8;
 
 impl Names {
     /// Whether the name may have been seen before.
     #[inline(always)]
     pub(super) fn see(&mut self, name: Name<'_>) -> bool {
-        let slot = ((name.ends ^ name.bytes.len() as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 55) as usize;
+        // Fibonacci hashing (Knuth, volume 3, 6.4): of the product with 2⁶⁴ divided by the golden ratio, the highest bits
+        // depend on all of the factor's. Nine of them number the filter's bits.
+        const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
+        const SLOT_BITS: u32 = (FILTER_WORDS as u32 * u64::BITS).ilog2();
+        let key = name.digest ^ name.bytes.len() as u64;
+        let slot = (key.wrapping_mul(GOLDEN) >> (u64::BITS - SLOT_BITS)) as usize;
         let (word, bit) = (&mut self.0[slot / 64], 1 << (slot % 64));
         let seen = *word & bit != 0;
         *word |= bit;
@@ -98,8 +112,9 @@ pub(super) fn last_of_each<'a>(run: Headers<'a>, scratch: &'a mut Scratch) -> He
     }
     let count = spans.len();
     let name = |span: &HeaderSpan| &packed[span.name.clone()];
+    // Of each name the last comes first, which is the one that `dedup_by` keeps.
     spans.sort_unstable_by(|a, b| name(a).cmp(name(b)).then(b.start.cmp(&a.start)));
-    spans.dedup_by(|later, first| name(later) == name(first));
+    spans.dedup_by(|next, kept| name(next) == name(kept));
     if spans.len() == count {
         return run;
     }

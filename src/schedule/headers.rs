@@ -16,8 +16,8 @@ pub struct Header<'a> {
 /// A run of headers, in order, duplicates and all.
 ///
 /// Layout, repeated to the end of the slice: zigzag varint length of the name, the name, zigzag varint length of the
-/// value (−1 for null), the value. The entries of an Avro map block of bytes have just this layout, so the decoder
-/// hands out a slice of the record as it came.
+/// value ([`varint::NULL_LEN`] for null), the value. The entries of an Avro map block of bytes have just this layout, so
+/// the decoder hands out a slice of the record as it came.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Headers<'a> {
     packed: &'a [u8],
@@ -95,22 +95,19 @@ pub struct HeaderSpan {
 }
 
 impl HeaderSpan {
-    #[inline]
+    #[inline(never)] // or who walks over a run is large, and no quicker (counted)
     fn read(packed: &[u8], start: usize) -> Option<Self> {
         let (name, name_end) = varint::read_bytes_at(packed, start)?;
         let name = name_end - name.len()..name_end;
         Some(match varint::read_bytes_at(packed, name_end) {
             Some((value, end)) => Self { start, name, value: Some(end - value.len()..end), end },
             None => match varint::read_at(packed, name_end)? {
-                (NULL, end) => Self { start, name, value: None, end },
+                (varint::NULL_LEN, end) => Self { start, name, value: None, end },
                 _ => return None,
             },
         })
     }
 }
-
-/// The length that says that a value is null.
-const NULL: i64 = -1;
 
 /// Builds a packed run of headers; reused from record to record.
 #[derive(Clone, Debug, Default)]
@@ -127,14 +124,10 @@ impl HeadersBuf {
 
     /// Appends a header, keeping any earlier one of the same name.
     pub fn push(&mut self, name: &str, value: Option<&[u8]>) {
-        varint::write(&mut self.packed, name.len() as i64);
-        self.packed.extend_from_slice(name.as_bytes());
+        varint::write_bytes(&mut self.packed, name.as_bytes());
         match value {
-            None => varint::write(&mut self.packed, NULL),
-            Some(value) => {
-                varint::write(&mut self.packed, value.len() as i64);
-                self.packed.extend_from_slice(value);
-            }
+            None => varint::write(&mut self.packed, varint::NULL_LEN),
+            Some(value) => varint::write_bytes(&mut self.packed, value),
         }
     }
 

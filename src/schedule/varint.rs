@@ -5,35 +5,54 @@
 /// The most bytes an encoded `i64` takes.
 pub const MAX_LEN: usize = 10;
 
+/// The length that says null where bytes may be null: in packed headers and packed schedules, never in Avro.
+pub const NULL_LEN: i64 = -1;
+
 /// Appends `value` to `out`.
 #[inline]
 pub fn write(out: &mut Vec<u8>, value: i64) {
-    let mut rest = ((value << 1) ^ (value >> 63)) as u64;
-    while rest >= 0x80 {
-        out.push(rest as u8 | 0x80);
-        rest >>= 7;
-    }
-    out.push(rest as u8);
+    each_byte(value, |byte| out.push(byte));
+}
+
+/// Appends `bytes` to `out`, with their length before them.
+#[inline]
+pub fn write_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+    write(out, bytes.len() as i64);
+    out.extend_from_slice(bytes);
 }
 
 /// Writes `value` to the front of `out`, which has room for it, and gives its length in bytes.
 pub fn put(out: &mut [u8], value: i64) -> usize {
-    let mut rest = ((value << 1) ^ (value >> 63)) as u64;
     let mut len = 0;
-    while rest >= 0x80 {
-        out[len] = rest as u8 | 0x80;
-        rest >>= 7;
+    each_byte(value, |byte| {
+        out[len] = byte;
         len += 1;
-    }
-    out[len] = rest as u8;
-    len + 1
+    });
+    len
+}
+
+/// The byte that [`write()`] appends for `value`, if it is only one.
+#[must_use]
+#[inline]
+pub fn single_byte(value: i64) -> Option<u8> {
+    u8::try_from(to_zigzag(value)).ok().filter(|byte| byte & MORE == 0)
 }
 
 /// Bytes that [`write()`] appends for `value`.
 #[must_use]
 pub fn len(value: i64) -> usize {
-    let zigzag = ((value << 1) ^ (value >> 63)) as u64;
-    (64 - (zigzag | 1).leading_zeros() as usize).div_ceil(7)
+    let at_least_one = to_zigzag(value) | 1; // for zero takes a byte too
+    (64 - at_least_one.leading_zeros() as usize).div_ceil(7)
+}
+
+#[inline]
+fn each_byte(value: i64, mut give: impl FnMut(u8)) {
+    let mut rest = to_zigzag(value);
+    while rest >= u64::from(MORE) {
+        give(rest as u8 | MORE);
+        rest >>= 7;
+    }
+    give(rest as u8);
 }
 
 /// Reads one integer from the front of `input` and moves `input` past it.
@@ -53,20 +72,22 @@ pub fn read(input: &mut &[u8]) -> Option<i64> {
 #[inline]
 pub fn read_at(input: &[u8], at: usize) -> Option<(i64, usize)> {
     let byte = *input.get(at)?;
-    if byte & NEGATIVE_OR_LONG == 0 { Some((i64::from(byte >> 1), at + 1)) } else { read_long_at(input, at) }
+    if byte & (MORE | NEGATIVE) == 0 { Some((i64::from(byte >> 1), at + 1)) } else { read_long_at(input, at) }
 }
 
-/// [`read_at`], quickest for a time between 1970 and 2039, in milliseconds.
+/// [`read_at`], quickest for a time between 1970 and 2039, in milliseconds: those take six bytes, which hold 2⁴¹ of them.
 ///
 /// Where one part of a record ends the next begins, and nothing is read before that is known. So a branch that the
 /// processor foresees (the integer takes six bytes) costs less than the computation it saves.
 #[must_use]
 #[inline]
 pub fn read_time_at(input: &[u8], at: usize) -> Option<(i64, usize)> {
+    const SIX_BYTES: u64 = 0x0000_ffff_ffff_ffff;
+    const FIVE_GO_ON: u64 = EACH_MORE & (SIX_BYTES >> 8);
     if let Some(word) = input.get(at..)?.first_chunk() {
         let word = u64::from_le_bytes(*word);
-        if word & 0x0000_8080_8080_8080 == 0x0000_0080_8080_8080 {
-            return Some((from_zigzag(join_sevens(word & 0x0000_ffff_ffff_ffff)), at + 6));
+        if word & EACH_MORE & SIX_BYTES == FIVE_GO_ON {
+            return Some((from_zigzag(join_sevens(word & SIX_BYTES)), at + 6));
         }
     }
     read_at(input, at)
@@ -89,55 +110,74 @@ pub fn skip_bytes_at(input: &[u8], at: usize) -> Option<usize> {
     (len <= input.len() - start).then_some(start + len)
 }
 
+/// [`read_at`] for lengths: nearly all take a byte or two, which are told apart here, at the place of the call.
 #[inline]
 fn read_len_at(input: &[u8], at: usize) -> Option<(usize, usize)> {
     let low = *input.get(at)?;
-    if low & NEGATIVE_OR_LONG == 0 {
+    if low & (MORE | NEGATIVE) == 0 {
         return Some((usize::from(low >> 1), at + 1));
     }
     let high = *input.get(at + 1)?;
-    if low & 1 == 0 && high < 0x80 {
-        return Some((usize::from((low & 0x7f) >> 1) | usize::from(high) << 6, at + 2));
+    if low & NEGATIVE == 0 && high & MORE == 0 {
+        // Seven bits of each; the lowest of all is the sign, and shifted out.
+        return Some((usize::from((low & !MORE) >> 1) | usize::from(high) << 6, at + 2));
     }
     let (len, end) = read_long_at(input, at)?;
     Some((usize::try_from(len).ok()?, end))
 }
 
-/// Bits of the first byte: the integer is negative, and another byte follows.
-const NEGATIVE_OR_LONG: u8 = 0x81;
+/// The bit of a byte that says that another follows.
+const MORE: u8 = 0x80;
+
+/// The bit of the first byte that says that the integer is negative: in zigzag, the lowest is the sign.
+const NEGATIVE: u8 = 1;
+
+/// [`MORE`] in each byte of a word.
+const EACH_MORE: u64 = u64::from_ne_bytes([MORE; 8]);
 
 /// [`read_at`] for integers of any size.
+///
+/// Of up to eight bytes, it looks at all of them at once. Little-endian, whatever the machine: the first byte is in the
+/// lowest bits, so the lowest bit of `last` is in the integer's last byte.
 #[inline(never)]
 fn read_long_at(input: &[u8], at: usize) -> Option<(i64, usize)> {
     let input = &input[at..];
     if let Some(word) = input.first_chunk() {
         let word = u64::from_le_bytes(*word);
-        let last = !word & 0x8080_8080_8080_8080; // of each byte, whether none follows it
+        let last = !word & EACH_MORE; // of each byte, whether none follows it
         if last != 0 {
             let len = last.trailing_zeros() as usize / 8 + 1;
-            return Some((from_zigzag(join_sevens(word & (last ^ (last - 1)))), at + len));
+            let up_to_last = last ^ (last - 1); // all bits up to the lowest that is set, the highest of its byte
+            return Some((from_zigzag(join_sevens(word & up_to_last)), at + len));
         }
     }
     let mut zigzag = 0u64;
     for (i, &byte) in input.iter().take(MAX_LEN).enumerate() {
-        let bits = u64::from(byte & 0x7f);
+        let bits = u64::from(byte & !MORE);
         if i == MAX_LEN - 1 && bits > 1 {
-            return None;
+            return None; // nine bytes hold 63 bits, which leaves one to the tenth
         }
         zigzag |= bits << (7 * i);
-        if byte < 0x80 {
+        if byte & MORE == 0 {
             return Some((from_zigzag(zigzag), at + i + 1));
         }
     }
     None
 }
 
-/// Puts the low seven bits of each of the eight bytes side by side, in pairs, then pairs of pairs, then the halves.
+/// Drops the highest bit of each of the eight bytes and puts the others side by side: in three steps instead of eight, for
+/// each moves the upper half of every pair down to the lower, first of bytes, then of pairs of bytes, then of the word.
 const fn join_sevens(word: u64) -> u64 {
-    let sevens = word & 0x7f7f_7f7f_7f7f_7f7f;
+    let sevens = word & !EACH_MORE;
     let pairs = (sevens & 0x007f_007f_007f_007f) | ((sevens & 0x7f00_7f00_7f00_7f00) >> 1);
     let fours = (pairs & 0x0000_3fff_0000_3fff) | ((pairs & 0x3fff_0000_3fff_0000) >> 2);
     (fours & 0x0fff_ffff) | ((fours & 0x0fff_ffff_0000_0000) >> 4)
+}
+
+/// 0, −1, 1, −2 … as 0, 1, 2, 3 …: the sign goes to the lowest bit, and inverts the others, so that what is near zero takes
+/// few bytes on both sides of it.
+const fn to_zigzag(value: i64) -> u64 {
+    ((value << 1) ^ (value >> 63)) as u64
 }
 
 const fn from_zigzag(zigzag: u64) -> i64 {
@@ -209,11 +249,17 @@ mod tests {
             let mut room = [0; MAX_LEN];
             let put_len = put(&mut room, value);
             prop_assert_eq!(&room[..put_len], bytes.as_slice());
+            prop_assert_eq!(single_byte(value), if let [byte] = bytes[..] { Some(byte) } else { None });
             bytes.extend_from_slice(&tail);
             let mut input = bytes.as_slice();
             prop_assert_eq!(read(&mut input), Some(value));
             prop_assert_eq!(input, tail.as_slice());
         }
+    }
+
+    #[test]
+    fn a_byte_holds_sixty_four_integers_of_each_sign() {
+        assert_eq!([-65, -64, 63, 64].map(|value| single_byte(value).is_some()), [false, true, true, false]);
     }
 
     #[test]

@@ -5,8 +5,11 @@ use kafka_message_scheduler::schedule::{DueTime, Format, Headers, Schedule};
 
 use super::{Item, Pending};
 
-/// Entries a step of the wheel, as the product's runner has it.
-const STEP: usize = 4_096;
+/// Entries moved in the wheel at a time: as a shard does it (`src/scheduler/runner.rs`).
+const ADVANCE_BUDGET: usize = 4_000;
+
+/// Steps of housekeeping at a time: as a shard does it in a round that reads nothing.
+const TIDY_BUDGET: usize = 1_000;
 
 /// Schedules in a `PendingSet`, which is told beforehand what comes where `AHEAD` says so, as the product does it.
 pub struct Kms<const AHEAD: bool> {
@@ -36,8 +39,8 @@ impl<const AHEAD: bool> Pending for Kms<AHEAD> {
     fn with_expected(expected: usize, now_ms: i64) -> Self {
         let mut set = PendingSet::with_expected(42, expected);
         // Bulk mode is left at once: the peers have none.
-        while !set.finish_bulk(STEP) {}
-        while !set.advance(now_ms, STEP) {}
+        while !set.finish_bulk(ADVANCE_BUDGET) {}
+        while !set.advance(now_ms, ADVANCE_BUDGET) {}
         Self { set, offset: 0 }
     }
 
@@ -61,7 +64,7 @@ impl<const AHEAD: bool> Pending for Kms<AHEAD> {
     }
 
     fn due(&mut self, now_ms: i64, limit: usize, out: &mut Vec<Handle>) {
-        while !self.set.advance(now_ms, STEP) {}
+        while !self.set.advance(now_ms, ADVANCE_BUDGET) {}
         self.set.take_due(now_ms, BatchLimits { max_count: limit, max_bytes: usize::MAX }, out);
     }
 
@@ -81,7 +84,7 @@ impl<const AHEAD: bool> Pending for Kms<AHEAD> {
     }
 
     fn tidy(&mut self, now_ms: i64) {
-        while !self.set.tidy(now_ms, STEP) {}
+        while !self.set.tidy(now_ms, TIDY_BUDGET) {}
     }
 
     fn len(&self) -> usize {
