@@ -7,24 +7,24 @@
 //!
 //! | part | what it knows |
 //! |---|---|
-//! | `record` | everything about one schedule, packed into one run of bytes |
-//! | `arena` | where the records are: blocks of memory by size, each named by a `u32` |
+//! | `entry` | everything about one schedule, packed into one run of bytes |
+//! | `arena` | where the entries are: blocks of memory by size, each named by a `u32` |
 //! | `memory` | memory straight from the system |
 //! | `prefetch` | asking for memory before it is needed |
 //! | `topics` | the names of destinations, each kept once |
-//! | `index` | from the hash of an ID to its record |
+//! | `index` | from the hash of an ID to its entry |
 //! | `hints` | eight bytes that say where to look when a time comes, in lists of chunks |
-//! | `wheel` | which record is due next |
-//! | `ready` | the records that are due, oldest first |
+//! | `wheel` | which entry is due next |
+//! | `ready` | the entries that are due, oldest first |
 
 mod arena;
+mod entry;
 mod hints;
 mod index;
 mod memory;
 mod pending;
 mod prefetch;
 mod ready;
-mod record;
 pub mod shard;
 mod topics;
 mod wheel;
@@ -32,4 +32,4 @@ mod wheel;
 // The wheel by itself is public for its bench only.
 pub use hints::Hint;
 pub use pending::{BatchLimits, EntryState, Handle, ListCursor, PendingSet, Upserted, View};
-pub use wheel::{Filed, Records, Wheel};
+pub use wheel::{Entries, Filed, Wheel};

@@ -1,19 +1,19 @@
-//! Where the records are: blocks of memory by size, each named by a `u32`.
+//! Where the entries are: blocks of memory by size, each named by a `u32`.
 //!
-//! A memory allocator would do, were it not for what happens when most of the records leave: those that stay are
+//! A memory allocator would do, were it not for what happens when most of the entries leave: those that stay are
 //! scattered over all its pages, and none goes back to the system. Only who knows who points to a block may move it.
-//! So: segments of a megabyte, each cut into blocks of one size; a freed block is used again for a record of about its
+//! So: segments of a megabyte, each cut into blocks of one size; a freed block is used again for an entry of about its
 //! size, which under steady change moves nothing at all; and where more than a quarter of the blocks of a size lie
-//! free, the emptiest segment is [cleared](Arena::next_to_move), a record at a time.
+//! free, the emptiest segment is [cleared](Arena::next_to_move), an entry at a time.
 //!
 //! A name is a segment and a place in it, in units of 16 bytes: so an arena has 65,535 segments, which is 64 GiB of small
-//! records, but no more than 65,535 records that are larger than 512 KiB.
+//! entries, but no more than 65,535 entries that are larger than 512 KiB.
 
 use std::collections::BTreeSet;
 
+use super::entry::{self, Place};
 use super::memory::Memory;
 use super::prefetch::prefetch;
-use super::record::{self, Place};
 
 const UNIT_BYTES: usize = 16;
 const SEGMENT_BITS: u32 = 16;
@@ -28,20 +28,20 @@ const SIZE_BITS: u32 = 4;
 /// Larger than that, and a block has a segment to itself.
 const SHARED_UNITS: usize = SEGMENT_UNITS / 2;
 
-/// What a look-up reads of a record: its front and most of the ID.
+/// What a look-up reads of an entry: its front and most of the ID.
 const LOOKED_UP_BYTES: usize = 48;
 
-/// A segment that has become empty is kept for the next record if no more than that of it was ever used.
+/// A segment that has become empty is kept for the next entry if no more than that of it was ever used.
 const KEPT_BYTES: usize = 64 << 10;
 
 /// The place of no block.
 const NIL: u32 = u32::MAX;
 
-/// The records of a set.
+/// The entries of a set.
 ///
 /// Invariants ([`check_invariants`](Self::check_invariants) holds them): a block is free exactly where its place is
 /// [`Free`](Place::Free), and then it is in the list of its segment; a segment with free blocks is in `with_holes` of its
-/// class, unless it is `current` or being cleared; one that is being cleared takes no records.
+/// class, unless it is `current` or being cleared; one that is being cleared takes no entries.
 #[derive(Debug)]
 pub(super) struct Arena {
     segments: Vec<Option<Segment>>,
@@ -98,18 +98,18 @@ impl Segment {
     }
 }
 
-/// One step of a walk over the records.
+/// One step of a walk over the entries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
-    /// Here is a record; the walk goes on at the name after it.
-    Record(u32),
+    /// Here is an entry; the walk goes on at the name after it.
+    Entry(u32),
     /// The budget ended; the walk goes on at this name.
     Paused(u32),
-    /// There are no more records.
+    /// There are no more entries.
     End,
 }
 
-/// Names of records to be moved together.
+/// Names of entries to be moved together.
 pub(super) struct Moves {
     names: [u32; MOVES_AT_ONCE],
     len: usize,
@@ -141,7 +141,7 @@ struct Class {
     segments: Vec<u32>,
     /// Those with free blocks, but for the current one. The lowest is filled first, so that the highest drain.
     with_holes: BTreeSet<u32>,
-    /// Where the next record goes, as long as there are free blocks.
+    /// Where the next entry goes, as long as there are free blocks.
     current: Option<u32>,
     /// Where it goes when there are no free blocks anywhere.
     growing: Option<u32>,
@@ -171,7 +171,7 @@ impl Arena {
         }
     }
 
-    /// Records in the arena.
+    /// Entries in the arena.
     pub(super) fn len(&self) -> usize {
         self.len
     }
@@ -183,7 +183,7 @@ impl Arena {
             + self.classes.capacity() * size_of::<Class>()
     }
 
-    /// A block for a record of `len` bytes. Its place is [`Unfiled`](Place::Unfiled), the rest is for the caller to
+    /// A block for an entry of `len` bytes. Its place is [`Unfiled`](Place::Unfiled), the rest is for the caller to
     /// write.
     pub(super) fn allocate(&mut self, len: usize) -> u32 {
         let units = block_units(len);
@@ -194,14 +194,14 @@ impl Arena {
         let unit = if is_fresh {
             let unit = segment.used_units as usize;
             segment.used_units += units as u32;
-            record::set_stamp(segment.block_mut(unit), fresh_stamp);
+            entry::set_stamp(segment.block_mut(unit), fresh_stamp);
             unit
         } else {
             let unit = segment.free as usize;
             segment.free = next_free(segment.block(unit));
             unit
         };
-        record::set_place(segment.block_mut(unit), Place::Unfiled);
+        entry::set_place(segment.block_mut(unit), Place::Unfiled);
         segment.live += 1;
         self.touched_bytes += if is_fresh { units * UNIT_BYTES } else { 0 };
         if units <= SHARED_UNITS {
@@ -220,7 +220,7 @@ impl Arena {
         let next = segment.free;
         let was_full = next == NIL;
         let block = segment.block_mut(unit);
-        record::set_place(block, Place::Free);
+        entry::set_place(block, Place::Free);
         set_next_free(block, next);
         segment.free = unit as u32;
         segment.live -= 1;
@@ -240,23 +240,23 @@ impl Arena {
         }
     }
 
-    /// Whether a record of `len` bytes may take the place of the one of that name.
+    /// Whether an entry of `len` bytes may take the place of the one of that name.
     pub(super) fn fits(&self, name: u32, len: usize) -> bool {
         self.segment(split(name).0).block_units as usize == block_units(len)
     }
 
-    /// The record of that name, if it is the name of one. Names may be used again, so whoever kept one has to look
-    /// whether it is the same record.
+    /// The entry of that name, if it is the name of one. Names may be used again, so whoever kept one has to look
+    /// whether it is the same entry.
     pub(super) fn get(&self, name: u32) -> Option<&[u8]> {
         let (number, unit) = split(name);
         let segment = self.segments.get(number)?.as_ref()?;
         let is_block =
             (unit as u32).is_multiple_of(segment.block_units) && (unit as u32) < segment.used_units;
         let block = is_block.then(|| segment.block(unit))?;
-        (record::place(block) != Place::Free).then_some(block)
+        (entry::place(block) != Place::Free).then_some(block)
     }
 
-    /// Asks for the front of the record of that name, if there is one.
+    /// Asks for the front of the entry of that name, if there is one.
     pub(super) fn prefetch(&self, name: u32) {
         let (number, unit) = split(name);
         if let Some(Some(segment)) = self.segments.get(number)
@@ -269,8 +269,8 @@ impl Arena {
         }
     }
 
-    /// Some of the records that stand in the way of giving memory back, if there are any: each has to be
-    /// [moved](Self::move_record) before this is asked again. Looks at up to `budget` blocks, which it takes off `budget`.
+    /// Some of the entries that stand in the way of giving memory back, if there are any: each has to be
+    /// [moved](Self::move_entry) before this is asked again. Looks at up to `budget` blocks, which it takes off `budget`.
     pub(super) fn next_to_move(&mut self, budget: &mut usize) -> Moves {
         let mut found = Moves::EMPTY;
         let clearing = self.clearing.or_else(|| Some((self.choose_to_clear()?, 0)));
@@ -280,7 +280,7 @@ impl Arena {
         debug_assert!(unit < units, "what was to be moved was not");
         while unit < units && *budget > 0 && !found.is_full() {
             *budget -= 1;
-            if record::place(segment.block(unit as usize)) != Place::Free {
+            if entry::place(segment.block(unit as usize)) != Place::Free {
                 found.push(number << SEGMENT_BITS | unit);
             }
             unit += block_units;
@@ -299,22 +299,22 @@ impl Arena {
         self.clearing.is_some() || self.classes.iter().any(Class::is_sparse)
     }
 
-    /// Copies the record to a new block, frees the old one and gives the new name.
-    pub(super) fn move_record(&mut self, name: u32) -> u32 {
+    /// Copies the entry to a new block, frees the old one and gives the new name.
+    pub(super) fn move_entry(&mut self, name: u32) -> u32 {
         let (number, unit) = split(name);
         let moved = self.allocate(self.segment(number).block_bytes());
         let (moved_number, moved_unit) = split(moved);
         let segments = self.segments.get_disjoint_mut([number, moved_number]);
-        let [Some(from), Some(to)] = segments.expect("a segment that is being cleared takes no records")
+        let [Some(from), Some(to)] = segments.expect("a segment that is being cleared takes no entries")
         else {
             unreachable!("both are in use")
         };
-        record::copy(from.block(unit), to.block_mut(moved_unit));
+        entry::copy(from.block(unit), to.block_mut(moved_unit));
         self.free(name);
         moved
     }
 
-    /// The first record from the name `from` on, in the order of memory; every block looked at is taken off `budget`.
+    /// The first entry from the name `from` on, in the order of memory; every block looked at is taken off `budget`.
     pub(super) fn next_from(&self, from: u32, budget: &mut usize) -> Step {
         let (mut number, mut unit) = split(from);
         while let Some(segment) = self.segments.get(number) {
@@ -332,8 +332,8 @@ impl Arena {
                     return Step::Paused(name);
                 }
                 *budget -= 1;
-                if record::place(&self[name]) != Place::Free {
-                    return Step::Record(name);
+                if entry::place(&self[name]) != Place::Free {
+                    return Step::Entry(name);
                 }
                 unit += step;
             }
@@ -373,23 +373,23 @@ impl Arena {
             }
         }
         let known = self.classes.iter().map(|class| (class.segments.len(), class.blocks, class.live));
-        assert!(known.eq(classes), "segments, blocks and records by size");
-        assert_eq!((len, touched_bytes), (self.len, self.touched_bytes), "records, bytes");
+        assert!(known.eq(classes), "segments, blocks and entries by size");
+        assert_eq!((len, touched_bytes), (self.len, self.touched_bytes), "entries, bytes");
     }
 
     fn segment(&self, number: usize) -> &Segment {
-        self.segments[number].as_ref().expect("the name of a record leads to a segment in use")
+        self.segments[number].as_ref().expect("the name of an entry leads to a segment in use")
     }
 
     fn segment_mut(&mut self, number: usize) -> &mut Segment {
-        self.segments[number].as_mut().expect("the name of a record leads to a segment in use")
+        self.segments[number].as_mut().expect("the name of an entry leads to a segment in use")
     }
 
     fn is_clearing(&self, number: u32) -> bool {
         self.clearing.is_some_and(|(clearing, _)| clearing == number)
     }
 
-    /// The segment that the next record of this size goes to.
+    /// The segment that the next entry of this size goes to.
     fn segment_for(&mut self, units: usize) -> u32 {
         let at = class_of(units);
         if at >= self.classes.len() {
@@ -429,7 +429,7 @@ impl Arena {
         number
     }
 
-    /// Takes a segment without records out of use, or makes it as new.
+    /// Takes a segment without entries out of use, or makes it as new.
     fn release(&mut self, number: u32) {
         // Far from what its blocks may have had by now.
         self.fresh_stamp = self.fresh_stamp.wrapping_add(101);
@@ -492,10 +492,10 @@ fn split(name: u32) -> (usize, usize) {
     ((name >> SEGMENT_BITS) as usize, name as usize & (SEGMENT_UNITS - 1))
 }
 
-/// The size of the block for a record of `len` bytes.
+/// The size of the block for an entry of `len` bytes.
 fn block_units(len: usize) -> usize {
     // A free block holds the link and the place.
-    let units = len.max(record::FREE_BYTES + 1).div_ceil(UNIT_BYTES);
+    let units = len.max(entry::FREE_BYTES + 1).div_ceil(UNIT_BYTES);
     if units <= FINE_UNITS || units > SHARED_UNITS {
         return units;
     }
@@ -538,7 +538,7 @@ mod tests {
     }
 
     /// The place and the stamp, which are not the caller's to write.
-    const NOT_THE_CALLERS: std::ops::Range<usize> = record::FREE_BYTES..record::FREE_BYTES + 2;
+    const NOT_THE_CALLERS: std::ops::Range<usize> = entry::FREE_BYTES..entry::FREE_BYTES + 2;
 
     fn is_filled(arena: &Arena, name: u32, len: usize, mark: u8) -> bool {
         let bytes = arena[name][..len].iter().enumerate();
@@ -550,7 +550,7 @@ mod tests {
         while arena.is_sparse() {
             let before = budget;
             for &name in arena.next_to_move(&mut budget).names() {
-                let new = arena.move_record(name);
+                let new = arena.move_entry(name);
                 moved(name, new);
             }
             assert!(budget < before, "nothing was looked at");
@@ -637,7 +637,7 @@ mod tests {
     }
 
     #[test]
-    fn a_large_record_has_memory_of_its_own_and_gives_it_back() {
+    fn a_large_entry_has_memory_of_its_own_and_gives_it_back() {
         let mut arena = Arena::new();
         let small = arena.allocate(40);
         let large = arena.allocate(5_000_000);
@@ -657,15 +657,15 @@ mod tests {
         for len in [100, 5_000_000] {
             let mut arena = Arena::new();
             let name = arena.allocate(len);
-            let stamp = record::renew_stamp(&mut arena[name]);
+            let stamp = entry::renew_stamp(&mut arena[name]);
             arena.free(name);
             assert_eq!(arena.allocate(len), name, "or the test is none");
-            assert_ne!(record::renew_stamp(&mut arena[name]), stamp, "{len} bytes");
+            assert_ne!(entry::renew_stamp(&mut arena[name]), stamp, "{len} bytes");
         }
     }
 
     #[test]
-    fn only_a_record_of_about_its_size_fits_a_block() {
+    fn only_an_entry_of_about_its_size_fits_a_block() {
         let mut arena = Arena::new();
         let name = arena.allocate(100);
         let fitting: Vec<usize> = (0..1_000).filter(|&len| arena.fits(name, len)).collect();
@@ -687,13 +687,13 @@ mod tests {
 
     #[test]
     fn an_empty_segment_is_kept_if_little_of_it_was_used() {
-        for (records, is_kept) in [(10, true), (1_000, false)] {
+        for (entries, is_kept) in [(10, true), (1_000, false)] {
             let mut arena = Arena::new();
-            let names: Vec<u32> = (0..records).map(|_| arena.allocate(300)).collect();
+            let names: Vec<u32> = (0..entries).map(|_| arena.allocate(300)).collect();
             for &name in &names {
                 arena.free(name);
             }
-            assert_eq!(arena.segments[0].is_some(), is_kept, "after {records} records");
+            assert_eq!(arena.segments[0].is_some(), is_kept, "after {entries} entries");
             arena.check_invariants();
         }
     }
@@ -702,7 +702,7 @@ mod tests {
     fn a_name_inside_a_block_or_outside_all_names_nothing() {
         let mut arena = Arena::new();
         let name = arena.allocate(100);
-        // Whatever is in it: here, what would be places of records.
+        // Whatever is in it: here, what would be places of entries.
         fill(&mut arena, name, 100, Place::Waiting as u8);
         assert!(arena.get(name).is_some());
         let last = (SEGMENT_UNITS - 1) as u32;
@@ -722,7 +722,7 @@ mod tests {
         let batch = arena.next_to_move(&mut budget);
         assert_eq!((budget, batch.names()), (0, &names[2 * a_segment..][..10]));
         for &name in batch.names() {
-            arena.move_record(name);
+            arena.move_entry(name);
             arena.check_invariants();
         }
         move_all(&mut arena, |_, _| ());
@@ -746,7 +746,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn records_keep_what_is_in_them(
+        fn entries_keep_what_is_in_them(
             steps in prop::collection::vec((0..8u8, 1..40_000usize, any::<prop::sample::Index>()), 1..40),
         ) {
             let mut arena = Arena::new();
@@ -781,7 +781,7 @@ mod tests {
                         let mut budget = len % 50;
                         for &name in arena.next_to_move(&mut budget).names() {
                             let entry = model.remove(&name).unwrap();
-                            model.insert(arena.move_record(name), entry);
+                            model.insert(arena.move_entry(name), entry);
                         }
                     }
                     _ => {}
@@ -794,7 +794,7 @@ mod tests {
                 let (mut walked, mut from, mut budget) = (Vec::new(), 0, 1 + len % 9);
                 loop {
                     match arena.next_from(from, &mut budget) {
-                        Step::Record(name) => {
+                        Step::Entry(name) => {
                             walked.push(name);
                             from = name + 1;
                         }

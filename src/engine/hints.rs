@@ -1,17 +1,17 @@
 //! Hints: where to look when a time comes, eight bytes each, in lists of chunks.
 //!
-//! A hint says "the record of this name may be due then". The record is the truth: whoever changes or removes it leaves
-//! the hint where it is, stale, and whoever meets the hint asks the record. So cancelling touches no list, moving a hint
-//! touches no record, and a list is only ever appended to and taken from the front, a chunk at a time: memory is read
-//! and written in order, where links through the records would cost a cache miss for each.
+//! A hint says "the entry of this name may be due then". The entry is the truth: whoever changes or removes it leaves
+//! the hint where it is, stale, and whoever meets the hint asks the entry. So cancelling touches no list, moving a hint
+//! touches no entry, and a list is only ever appended to and taken from the front, a chunk at a time: memory is read
+//! and written in order, where links through the entries would cost a cache miss for each.
 
 use std::collections::BTreeSet;
 
-/// Names a record, as it was when the hint was made.
+/// Names an entry, as it was when the hint was made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hint {
     name: u32,
-    /// The stamp of the record in the upper eight bits, the lower bits of the due time below.
+    /// The stamp of the entry in the upper eight bits, the lower bits of the due time below.
     stamp_and_due: u32,
 }
 
@@ -22,19 +22,19 @@ impl Hint {
     const DUE_MASK: u32 = (1 << Self::DUE_BITS) - 1;
     pub(super) const NONE: Self = Self { name: 0, stamp_and_due: 0 };
 
-    /// A hint to the record `name`, whose stamp is `stamp` and which is due at `due_ms`.
+    /// A hint to the entry `name`, whose stamp is `stamp` and which is due at `due_ms`.
     #[must_use]
     pub const fn new(name: u32, stamp: u8, due_ms: i64) -> Self {
         Self { name, stamp_and_due: (stamp as u32) << Self::DUE_BITS | due_ms as u32 & Self::DUE_MASK }
     }
 
-    /// The record's name.
+    /// The entry's name.
     #[must_use]
     pub const fn name(self) -> u32 {
         self.name
     }
 
-    /// The stamp that the record had. With another one by now, the hint is stale.
+    /// The stamp that the entry had. With another one by now, the hint is stale.
     #[must_use]
     pub const fn stamp(self) -> u8 {
         (self.stamp_and_due >> Self::DUE_BITS) as u8

@@ -1,12 +1,12 @@
-//! From the hash of an ID to its record, in tables that grow and shrink a little at a time.
+//! From the hash of an ID to its entry, in tables that grow and shrink a little at a time.
 //!
 //! One hash table would double: at a hundred million IDs a standstill of seconds. Instead there are many small ones
 //! and linear hashing (Litwin, VLDB 1980): the number of tables follows the number of IDs one by one, and adding a
 //! table splits just one other. A round of splits doubles the tables; those the round has not come to yet hold twice
 //! as much as the rest, so a table holds between half and twice the mean.
 //!
-//! A table is an array of buckets, each a cache line: a look-up costs one miss here, and one for the record. With each
-//! name is the whole hash, so neither another ID nor growing reads a record in vain.
+//! A table is an array of buckets, each a cache line: a look-up costs one miss here, and one for the entry. With each
+//! name is the whole hash, so neither another ID nor growing reads an entry in vain.
 
 use std::hash::Hasher;
 
@@ -15,9 +15,9 @@ use foldhash::quality::FoldHasher;
 
 use super::prefetch::prefetch;
 
-/// The mean entries a table at which one more table is made. Before its turn a table holds twice that, in some 40 KB: so
-/// neither moving its entries nor the memory for it takes longer than a fraction of a millisecond.
-const MEAN_ENTRIES: usize = 2_048;
+/// The mean names a table at which one more table is made. Before its turn a table holds twice that, in some 40 KB: so
+/// neither moving its names nor the memory for it takes longer than a fraction of a millisecond.
+const MEAN_NAMES: usize = 2_048;
 
 /// Fewer than the mean divided by this, and a table is merged away: far enough off for nothing to swing.
 const SPARSE_DIVISOR: usize = 4;
@@ -41,7 +41,7 @@ impl IdHasher {
     }
 }
 
-/// Names of records by the hash of their ID.
+/// Names of entries by the hash of their ID.
 #[derive(Debug)]
 pub(super) struct Index {
     hasher: IdHasher,
@@ -50,23 +50,23 @@ pub(super) struct Index {
     tables: Vec<Table>,
     round_bits: u32,
     len: usize,
-    mean_entries: usize,
+    mean_names: usize,
 }
 
 impl Index {
     /// An index with tables, though not yet memory, for `expected` IDs.
     pub(super) fn new(hash_seed: u64, expected: usize) -> Self {
-        Self::with_mean(hash_seed, expected, MEAN_ENTRIES)
+        Self::with_mean(hash_seed, expected, MEAN_NAMES)
     }
 
-    fn with_mean(hash_seed: u64, expected: usize, mean_entries: usize) -> Self {
-        let tables = expected.div_ceil(mean_entries).clamp(1, 1 << 31);
+    fn with_mean(hash_seed: u64, expected: usize, mean_names: usize) -> Self {
+        let tables = expected.div_ceil(mean_names).clamp(1, 1 << 31);
         Self {
             hasher: IdHasher::new(hash_seed),
             tables: std::iter::repeat_with(Table::default).take(tables).collect(),
             round_bits: tables.ilog2(),
             len: 0,
-            mean_entries,
+            mean_names,
         }
     }
 
@@ -79,29 +79,29 @@ impl Index {
         self.hasher.hash64(id) as u32
     }
 
-    /// The record of this hash for which `is_it` holds.
+    /// The entry of this hash for which `is_it` holds.
     pub(super) fn find(&self, hash: u32, is_it: impl FnMut(u32) -> bool) -> Option<u32> {
         self.tables[self.table_of(hash)].find(hash, is_it)
     }
 
-    /// Adds the record `name`, whose ID is not in the index; splits at most one table.
+    /// Adds the entry `name`, whose ID is not in the index; splits at most one table.
     pub(super) fn insert(&mut self, hash: u32, name: u32) {
         let table = self.table_of(hash);
         self.tables[table].insert(hash, name);
         self.len += 1;
-        if self.len > self.tables.len() * self.mean_entries {
+        if self.len > self.tables.len() * self.mean_names {
             self.split_next();
         }
     }
 
-    /// Takes out the record `name`, which must be there.
+    /// Takes out the entry `name`, which must be there.
     pub(super) fn remove(&mut self, hash: u32, name: u32) {
         let table = self.table_of(hash);
         self.tables[table].remove(hash, name);
         self.len -= 1;
     }
 
-    /// The record `old`, which must be there, is called `new` from now on.
+    /// The entry `old`, which must be there, is called `new` from now on.
     pub(super) fn rename(&mut self, hash: u32, old: u32, new: u32) {
         let table = self.table_of(hash);
         self.tables[table].rename(hash, old, new);
@@ -109,7 +109,7 @@ impl Index {
 
     /// Merges at most one table away if there are far too many for what is left.
     pub(super) fn contract(&mut self) {
-        if self.tables.len() > 1 && self.len < self.tables.len() * self.mean_entries / SPARSE_DIVISOR {
+        if self.tables.len() > 1 && self.len < self.tables.len() * self.mean_names / SPARSE_DIVISOR {
             self.merge_last();
         }
     }
@@ -144,18 +144,18 @@ impl Index {
         buckets * size_of::<Bucket>() + self.tables.capacity() * size_of::<Table>()
     }
 
-    /// Panics where the tables contradict themselves or the hashes of the records, for tests.
+    /// Panics where the tables contradict themselves or the hashes of the entries, for tests.
     pub(super) fn check_invariants(&self, hash_of: impl Fn(u32) -> u32) {
         assert_eq!(self.round_bits, self.tables.len().ilog2(), "the round does not fit the tables");
         for (number, table) in self.tables.iter().enumerate() {
             table.check_invariants();
             for (hash, name) in table.iter() {
-                assert_eq!(hash_of(name), hash, "record {name} is under the wrong hash");
-                assert_eq!(self.table_of(hash), number, "record {name} is in the wrong table");
+                assert_eq!(hash_of(name), hash, "entry {name} is under the wrong hash");
+                assert_eq!(self.table_of(hash), number, "entry {name} is in the wrong table");
             }
         }
         let len: usize = self.tables.iter().map(|table| table.len).sum();
-        assert_eq!(len, self.len, "the number of entries is wrong");
+        assert_eq!(len, self.len, "the number of names is wrong");
     }
 
     fn table_of(&self, hash: u32) -> usize {
@@ -168,7 +168,7 @@ impl Index {
         let new_bit = 1 << self.round_bits;
         let turn = self.tables.len() - new_bit;
         let whole = std::mem::take(&mut self.tables[turn]);
-        let mut halves = [Table::for_entries(whole.len / 2), Table::for_entries(whole.len / 2)];
+        let mut halves = [Table::for_names(whole.len / 2), Table::for_names(whole.len / 2)];
         for (hash, name) in whole.iter() {
             halves[usize::from(hash as usize & new_bit != 0)].insert(hash, name);
         }
@@ -183,7 +183,7 @@ impl Index {
         let upper = self.tables.pop().expect("there is always a table");
         self.round_bits = self.tables.len().ilog2();
         let turn = self.tables.len() - (1 << self.round_bits);
-        let mut whole = Table::for_entries(self.tables[turn].len + upper.len);
+        let mut whole = Table::for_names(self.tables[turn].len + upper.len);
         for (hash, name) in self.tables[turn].iter().chain(upper.iter()) {
             whole.insert(hash, name);
         }
@@ -219,28 +219,28 @@ impl Turn {
     }
 }
 
-/// Entries in a bucket.
-const BUCKET_ENTRIES: usize = 7;
+/// Slots in a bucket, each for a name and its hash.
+const BUCKET_SLOTS: usize = 7;
 
 /// A cache line of a table.
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(64))]
 struct Bucket {
-    hashes: [u32; BUCKET_ENTRIES],
-    /// A bit for each entry that is used.
+    hashes: [u32; BUCKET_SLOTS],
+    /// A bit for each slot that is used.
     used: u32,
-    names: [u32; BUCKET_ENTRIES],
-    /// How many entries belong here, or in a bucket before, and are in a later one because this one was full.
+    names: [u32; BUCKET_SLOTS],
+    /// How many names belong here, or in a bucket before, and are in a later one because this one was full.
     passed: u32,
 }
 
 const _: () = assert!(size_of::<Bucket>() == 64);
 
 impl Bucket {
-    const EMPTY: Self = Self { hashes: [0; BUCKET_ENTRIES], used: 0, names: [0; BUCKET_ENTRIES], passed: 0 };
-    const ALL_USED: u32 = (1 << BUCKET_ENTRIES) - 1;
+    const EMPTY: Self = Self { hashes: [0; BUCKET_SLOTS], used: 0, names: [0; BUCKET_SLOTS], passed: 0 };
+    const ALL_USED: u32 = (1 << BUCKET_SLOTS) - 1;
 
-    /// A bit for each used entry of this hash.
+    /// A bit for each used slot of this hash.
     fn matches(&self, hash: u32) -> u32 {
         let mut bits = 0;
         for (at, &other) in self.hashes.iter().enumerate() {
@@ -258,9 +258,9 @@ struct Table {
 }
 
 impl Table {
-    /// An empty table with room for this many entries and a few more.
-    fn for_entries(entries: usize) -> Self {
-        let buckets = (entries + entries / 4).div_ceil(BUCKET_ENTRIES);
+    /// An empty table with room for this many names and a few more.
+    fn for_names(names: usize) -> Self {
+        let buckets = (names + names / 4).div_ceil(BUCKET_SLOTS);
         Self { buckets: vec![Bucket::EMPTY; buckets].into_boxed_slice(), len: 0 }
     }
 
@@ -279,7 +279,7 @@ impl Table {
         self.position(hash, is_it).map(|(bucket, at)| self.buckets[bucket].names[at])
     }
 
-    /// The bucket, and the entry in it.
+    /// The bucket, and the slot in it.
     fn position(&self, hash: u32, mut is_it: impl FnMut(u32) -> bool) -> Option<(usize, usize)> {
         if self.buckets.is_empty() {
             return None;
@@ -308,7 +308,7 @@ impl Table {
 
     fn insert(&mut self, hash: u32, name: u32) {
         // Seven eighths full at most: fuller, and too many would pass their bucket.
-        if (self.len + 1) * 8 > self.buckets.len() * BUCKET_ENTRIES * 7 {
+        if (self.len + 1) * 8 > self.buckets.len() * BUCKET_SLOTS * 7 {
             self.rebuild(self.len + 1);
         }
         let mut number = self.home(hash);
@@ -334,7 +334,7 @@ impl Table {
         }
         self.len -= 1;
         // A quarter full: far enough from where growing ends for nothing to swing.
-        if self.len * 4 < self.buckets.len() * BUCKET_ENTRIES && self.buckets.len() > 1 {
+        if self.len * 4 < self.buckets.len() * BUCKET_SLOTS && self.buckets.len() > 1 {
             self.rebuild(self.len);
         }
     }
@@ -345,11 +345,11 @@ impl Table {
     }
 
     fn known_position(&self, hash: u32, name: u32) -> (usize, usize) {
-        self.position(hash, |other| other == name).expect("every record is in the index under its hash")
+        self.position(hash, |other| other == name).expect("every entry is in the index under its hash")
     }
 
-    fn rebuild(&mut self, entries: usize) {
-        let mut rebuilt = Self::for_entries(entries + entries / 8);
+    fn rebuild(&mut self, names: usize) {
+        let mut rebuilt = Self::for_names(names + names / 8);
         for (hash, name) in self.iter() {
             rebuilt.insert(hash, name);
         }
@@ -360,14 +360,14 @@ impl Table {
     fn iter(&self) -> impl Iterator<Item = (u32, u32)> {
         self.buckets.iter().flat_map(|bucket| {
             let is_used = |at: &usize| bucket.used >> at & 1 == 1;
-            (0..BUCKET_ENTRIES).filter(is_used).map(|at| (bucket.hashes[at], bucket.names[at]))
+            (0..BUCKET_SLOTS).filter(is_used).map(|at| (bucket.hashes[at], bucket.names[at]))
         })
     }
 
     fn check_invariants(&self) {
         let mut passed = vec![0; self.buckets.len()];
         for (found, bucket) in self.buckets.iter().enumerate() {
-            for at in (0..BUCKET_ENTRIES).filter(|at| bucket.used >> at & 1 == 1) {
+            for at in (0..BUCKET_SLOTS).filter(|at| bucket.used >> at & 1 == 1) {
                 let mut number = self.home(bucket.hashes[at]);
                 while number != found {
                     passed[number] += 1;
@@ -388,14 +388,14 @@ mod tests {
     use proptest::prelude::*;
     use std::collections::BTreeMap;
 
-    /// An index over records whose names are their own IDs.
+    /// An index over entries whose names are their own IDs.
     fn hash_of(index: &Index, name: u32) -> u32 {
         index.hash(&name.to_le_bytes())
     }
 
-    fn with_mean(expected: usize, mean_entries: usize) -> (Index, Index) {
-        let index = Index::with_mean(7, expected, mean_entries);
-        let hashes = Index::with_mean(7, 0, mean_entries);
+    fn with_mean(expected: usize, mean_names: usize) -> (Index, Index) {
+        let index = Index::with_mean(7, expected, mean_names);
+        let hashes = Index::with_mean(7, 0, mean_names);
         (index, hashes)
     }
 
@@ -410,21 +410,21 @@ mod tests {
 
     #[test]
     fn no_table_is_large_and_none_is_wasteful() {
-        let (mut index, hashes) = with_mean(0, MEAN_ENTRIES);
+        let (mut index, hashes) = with_mean(0, MEAN_NAMES);
         let count = 300_000;
         for name in 0..count {
             index.insert(hash_of(&hashes, name), name);
             if name % 1_000 == 999 {
-                let entries = name as usize + 1;
+                let names = name as usize + 1;
                 assert!(
-                    index.allocated_bytes() <= entries * 16 + 4_096,
-                    "{} bytes for {entries}",
+                    index.allocated_bytes() <= names * 16 + 4_096,
+                    "{} bytes for {names}",
                     index.allocated_bytes()
                 );
             }
         }
-        assert!(index.tables.iter().all(|table| table.len <= 5 * MEAN_ENTRIES / 2));
-        assert_eq!(index.tables.len(), (count as usize).div_ceil(MEAN_ENTRIES));
+        assert!(index.tables.iter().all(|table| table.len <= 5 * MEAN_NAMES / 2));
+        assert_eq!(index.tables.len(), (count as usize).div_ceil(MEAN_NAMES));
         index.check_invariants(|name| hash_of(&hashes, name));
 
         let full = index.allocated_bytes();
@@ -440,7 +440,7 @@ mod tests {
     #[test]
     fn few_pass_their_bucket_although_hashes_of_a_table_share_their_lower_bits() {
         // As in one of 4,096 tables: 2^13 hashes with the same lower 12 bits, at the fullest.
-        let mut table = Table::for_entries(0);
+        let mut table = Table::for_names(0);
         for upper in 0..1u32 << 13 {
             table.insert(upper.wrapping_mul(0x85eb_ca77) << 12 | 0xabc, upper);
         }

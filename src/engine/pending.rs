@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{Hash, Hasher};
 
 use super::arena::{Arena, Step};
+use super::entry::{self, Parts, Place};
 use super::hints::Hint;
 use super::index::{Index, Turn};
 use super::ready::Ready;
-use super::record::{self, Parts, Place};
 use super::topics::{TopicId, Topics};
-use super::wheel::{Filed, Records, Wheel};
+use super::wheel::{Entries, Filed, Wheel};
 use crate::schedule::{DueTime, Format, Headers, Schedule};
 
 /// Names one version of a schedule: an ID as one record set it.
@@ -18,7 +18,7 @@ use crate::schedule::{DueTime, Format, Headers, Schedule};
 /// partition have the same offset.
 #[derive(Clone, Copy, Debug)]
 pub struct Handle {
-    /// The record's name, which it loses when it is moved…
+    /// The entry's name, which it loses when it is moved…
     name: u32,
     /// …and then its ID's hash finds it.
     hash: u32,
@@ -78,7 +78,7 @@ pub enum Upserted {
 pub struct BatchLimits {
     /// Schedules.
     pub max_count: usize,
-    /// Bytes of packed records, as [`PendingSet::payload_bytes`] counts them.
+    /// Bytes of packed entries, as [`PendingSet::payload_bytes`] counts them.
     pub max_bytes: usize,
 }
 
@@ -142,11 +142,11 @@ pub struct ListCursor(Turn);
 /// assert!(pending.is_empty());
 /// ```
 ///
-/// Invariants, which [`check_invariants`](Self::check_invariants) holds: every record is in the index under the hash of its
-/// ID; its [`Place`] says which part has to let it go, and that part, or its counter here, knows it; to a record that
+/// Invariants, which [`check_invariants`](Self::check_invariants) holds: every entry is in the index under the hash of its
+/// ID; its [`Place`] says which part has to let it go, and that part, or its counter here, knows it; to an entry that
 /// waits, a hint in the wheel leads; nothing is unfiled once bulk mode has ended; what is ready is due by the wheel's time.
 pub struct PendingSet {
-    records: Arena,
+    entries: Arena,
     index: Index,
     topics: Topics,
     wheel: Wheel,
@@ -161,7 +161,7 @@ pub struct PendingSet {
     bulk: Bulk,
     /// See [`start_time_by`](Self::start_time_by).
     latest_start_ms: i64,
-    /// Of all records, counted as they come and go, as are those of the content.
+    /// Of all entries, counted as they come and go, as are those of the content.
     payload_bytes: usize,
     content_bytes: usize,
     sweeping: Sweeping,
@@ -208,7 +208,7 @@ struct Sweeping {
     is_under_way: bool,
     /// Hints that went stale since the round began, perhaps behind it.
     since: usize,
-    /// Stale hints that the last round could not tell: their stamp has come round to the record's.
+    /// Stale hints that the last round could not tell: their stamp has come round to the entry's.
     left: usize,
 }
 
@@ -241,7 +241,7 @@ impl PendingSet {
     #[must_use]
     pub fn with_expected(hash_seed: u64, expected: usize) -> Self {
         Self {
-            records: Arena::new(),
+            entries: Arena::new(),
             index: Index::new(hash_seed, expected),
             topics: Topics::new(hash_seed),
             wheel: Wheel::new(0),
@@ -272,7 +272,7 @@ impl PendingSet {
     ) -> Upserted {
         let hash = self.index.hash(id);
         let held = self.find(hash, id);
-        if held.is_some_and(|name| offset <= record::offset(&self.records[name])) {
+        if held.is_some_and(|name| offset <= entry::offset(&self.entries[name])) {
             return Upserted::Stale;
         }
         let parts = Parts {
@@ -291,8 +291,8 @@ impl PendingSet {
         self.content_bytes += parts.content_bytes() + schedule.topic.len();
         match held {
             None => {
-                let name = self.records.allocate(packed_bytes);
-                parts.pack(&mut self.records[name]);
+                let name = self.entries.allocate(packed_bytes);
+                parts.pack(&mut self.entries[name]);
                 self.index.insert(hash, name);
                 self.file_unless_loading(name);
                 Upserted::Inserted
@@ -306,7 +306,7 @@ impl PendingSet {
     pub fn remove(&mut self, id: &[u8], before_offset: i64) -> Option<EntryState> {
         let hash = self.index.hash(id);
         let name = self.find(hash, id)?;
-        if record::offset(&self.records[name]) >= before_offset {
+        if entry::offset(&self.entries[name]) >= before_offset {
             return None;
         }
         Some(self.take_out(name, hash))
@@ -323,7 +323,7 @@ impl PendingSet {
     /// wait for memory several times, one after the other, a few dozen look-ups wait together hardly longer. Changes
     /// nothing else.
     pub fn warm<'i>(&mut self, ids: impl IntoIterator<Item = &'i [u8]>) {
-        let Self { records, index, hashes, .. } = self;
+        let Self { entries, index, hashes, .. } = self;
         hashes.clear();
         hashes.extend(ids.into_iter().map(|id| index.hash(id)));
         // One pass for each step of a look-up: what a step reads was asked for in the pass before.
@@ -333,7 +333,7 @@ impl PendingSet {
         for &hash in &*hashes {
             // Whether it is the right one is not known before it is here; the first of this hash nearly always is.
             index.find(hash, |name| {
-                records.prefetch(name);
+                entries.prefetch(name);
                 true
             });
         }
@@ -457,10 +457,10 @@ impl PendingSet {
             return;
         }
         let (mut count, mut bytes) = (0, 0);
-        while let Some(name) = self.ready.front(&self.records)
-            && record::due_ms(&self.records[name]) <= now_ms
+        while let Some(name) = self.ready.front(&self.entries)
+            && entry::due_ms(&self.entries[name]) <= now_ms
         {
-            let parts = record::parts(&self.records[name]);
+            let parts = entry::parts(&self.entries[name]);
             let hash = self.index.hash(parts.id);
             count += 1;
             bytes += parts.packed_bytes();
@@ -468,8 +468,8 @@ impl PendingSet {
                 break;
             }
             self.index.prefetch(hash); // its removal is likely to be next
-            self.ready.remove(&mut self.records, name);
-            record::set_place(&mut self.records[name], Place::InFlight);
+            self.ready.remove(&mut self.entries, name);
+            entry::set_place(&mut self.entries[name], Place::InFlight);
             self.in_flight += 1;
             out.push(self.handle_of(name, hash));
         }
@@ -477,12 +477,12 @@ impl PendingSet {
 
     /// Takes back a schedule whose batch was aborted: it is ready again, in due order. Nothing happens if `handle` is
     /// stale or not in flight.
-    pub fn settle_back(&mut self, handle: Handle) {
+    pub fn release(&mut self, handle: Handle) {
         if let Some(name) = self.current(handle)
-            && record::place(&self.records[name]) == Place::InFlight
+            && entry::place(&self.entries[name]) == Place::InFlight
         {
             self.detach(name);
-            self.ready.sort_in(&mut self.records, name);
+            self.ready.sort_in(&mut self.entries, name);
         }
     }
 
@@ -490,10 +490,10 @@ impl PendingSet {
     /// `handle` is stale or [held](Self::hold).
     pub fn set_aside(&mut self, handle: Handle, retry_at_ms: i64) {
         if let Some(name) = self.current(handle)
-            && record::place(&self.records[name]) != Place::Held
+            && entry::place(&self.entries[name]) != Place::Held
         {
             self.detach(name);
-            record::set_place(&mut self.records[name], Place::Aside);
+            entry::set_place(&mut self.entries[name], Place::Aside);
             self.aside.insert(name, retry_at_ms);
         }
     }
@@ -502,7 +502,7 @@ impl PendingSet {
     pub fn hold(&mut self, handle: Handle) {
         if let Some(name) = self.current(handle) {
             self.detach(name);
-            record::set_place(&mut self.records[name], Place::Held);
+            entry::set_place(&mut self.entries[name], Place::Held);
             self.held += 1;
         }
     }
@@ -510,7 +510,7 @@ impl PendingSet {
     /// Schedules in the set, in any state.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.records.len()
+        self.entries.len()
     }
 
     /// Whether the set holds no schedule.
@@ -540,10 +540,10 @@ impl PendingSet {
     /// The due time, epoch milliseconds, of what has been ready for longest; `None` when nothing is ready.
     #[must_use]
     pub fn oldest_due(&self) -> Option<i64> {
-        self.ready.front(&self.records).map(|name| record::due_ms(&self.records[name]))
+        self.ready.front(&self.entries).map(|name| entry::due_ms(&self.entries[name]))
     }
 
-    /// Bytes of the packed records: the content, and some 25 bytes a schedule.
+    /// Bytes of the packed entries: the content, and some 25 bytes a schedule.
     #[must_use]
     pub fn payload_bytes(&self) -> usize {
         self.payload_bytes
@@ -555,11 +555,11 @@ impl PendingSet {
         self.content_bytes
     }
 
-    /// Bytes of everything but the packed records: what their blocks are larger, free blocks, index, wheel, names of
+    /// Bytes of everything but the packed entries: what their blocks are larger, free blocks, index, wheel, names of
     /// topics. O(number of tables of the index).
     #[must_use]
     pub fn structure_bytes(&self) -> usize {
-        size_of::<Self>() + self.records.allocated_bytes() - self.payload_bytes
+        size_of::<Self>() + self.entries.allocated_bytes() - self.payload_bytes
             + self.index.allocated_bytes()
             + self.wheel.allocated_bytes()
             + self.topics.allocated_bytes()
@@ -608,18 +608,18 @@ impl PendingSet {
 
     /// Panics where the parts contradict themselves or each other. Looks at everything: for tests.
     pub fn check_invariants(&self) {
-        self.records.check_invariants();
-        self.ready.check_invariants(&self.records);
-        let hints = self.wheel.check_invariants(|hint| hinted_due_ms(&self.records, hint));
+        self.entries.check_invariants();
+        self.ready.check_invariants(&self.entries);
+        let hints = self.wheel.check_invariants(|hint| hinted_due_ms(&self.entries, hint));
         let hinted: BTreeSet<u32> = hints.into_iter().map(Hint::name).collect();
-        self.index.check_invariants(|name| self.index.hash(record::id(&self.records[name])));
+        self.index.check_invariants(|name| self.index.hash(entry::id(&self.entries[name])));
         let (mut found, mut from, mut no_limit) = (Census::default(), 0, usize::MAX);
-        while let Step::Record(name) = self.records.next_from(from, &mut no_limit) {
-            self.check_record(name, &hinted, &mut found);
+        while let Step::Entry(name) = self.entries.next_from(from, &mut no_limit) {
+            self.check_entry(name, &hinted, &mut found);
             from = name + 1;
         }
-        assert_eq!(found.records, self.records.len(), "records");
-        assert_eq!(found.records, self.index.len(), "records in the index");
+        assert_eq!(found.entries, self.entries.len(), "entries");
+        assert_eq!(found.entries, self.index.len(), "entries in the index");
         assert_eq!(found.waiting, self.waiting, "schedules in the wheel");
         assert_eq!(found.ready, self.ready.len(), "ready schedules");
         assert_eq!(found.in_flight, self.in_flight, "schedules in flight");
@@ -631,29 +631,29 @@ impl PendingSet {
         self.topics.check_invariants(&found.topics);
     }
 
-    fn check_record(&self, name: u32, hinted: &BTreeSet<u32>, found: &mut Census) {
-        let bytes = &self.records[name];
-        let parts = record::parts(bytes);
-        assert_eq!(self.find(self.index.hash(parts.id), parts.id), Some(name), "record {name} is not found");
-        found.records += 1;
+    fn check_entry(&self, name: u32, hinted: &BTreeSet<u32>, found: &mut Census) {
+        let bytes = &self.entries[name];
+        let parts = entry::parts(bytes);
+        assert_eq!(self.find(self.index.hash(parts.id), parts.id), Some(name), "entry {name} is not found");
+        found.entries += 1;
         found.payload_bytes += parts.packed_bytes();
         found.content_bytes += parts.content_bytes() + self.topics.name(parts.topic).len();
         *found.topics.entry(parts.topic).or_default() += 1;
-        match record::place(bytes) {
-            Place::Free => unreachable!("a walk gives records only"),
-            Place::Unfiled => assert_ne!(self.bulk, Bulk::Done, "record {name} is in no place"),
+        match entry::place(bytes) {
+            Place::Free => unreachable!("a walk gives entries only"),
+            Place::Unfiled => assert_ne!(self.bulk, Bulk::Done, "entry {name} is in no place"),
             Place::Waiting => {
-                assert!(hinted.contains(&name), "no hint leads to record {name}");
+                assert!(hinted.contains(&name), "no hint leads to entry {name}");
                 found.waiting += 1;
             }
             Place::Line | Place::OutOfLine => {
-                assert!(parts.due_ms <= self.wheel.now_ms(), "record {name} is ready too early");
+                assert!(parts.due_ms <= self.wheel.now_ms(), "entry {name} is ready too early");
                 found.ready += 1;
             }
             Place::InFlight => found.in_flight += 1,
             Place::Aside => {
                 let retry_at_ms = self.aside.retry_at_ms[&name];
-                assert!(self.aside.by_time.contains(&(retry_at_ms, name)), "record {name} is lost aside");
+                assert!(self.aside.by_time.contains(&(retry_at_ms, name)), "entry {name} is lost aside");
                 found.aside += 1;
             }
             Place::Held => found.held += 1,
@@ -661,24 +661,24 @@ impl PendingSet {
     }
 
     fn find(&self, hash: u32, id: &[u8]) -> Option<u32> {
-        self.index.find(hash, |name| record::id(&self.records[name]) == id)
+        self.index.find(hash, |name| entry::id(&self.entries[name]) == id)
     }
 
     fn current(&self, handle: Handle) -> Option<u32> {
-        let is_it = |bytes: &[u8]| record::offset(bytes) == handle.offset;
-        if self.records.get(handle.name).is_some_and(is_it) {
+        let is_it = |bytes: &[u8]| entry::offset(bytes) == handle.offset;
+        if self.entries.get(handle.name).is_some_and(is_it) {
             return Some(handle.name);
         }
-        self.index.find(handle.hash, |name| is_it(&self.records[name]))
+        self.index.find(handle.hash, |name| is_it(&self.entries[name]))
     }
 
     fn handle_of(&self, name: u32, hash: u32) -> Handle {
-        Handle { name, hash, offset: record::offset(&self.records[name]) }
+        Handle { name, hash, offset: entry::offset(&self.entries[name]) }
     }
 
     fn view_of(&self, name: u32) -> View<'_> {
-        let bytes = &self.records[name];
-        let parts = record::parts(bytes);
+        let bytes = &self.entries[name];
+        let parts = entry::parts(bytes);
         View {
             id: parts.id,
             offset: parts.offset,
@@ -697,42 +697,42 @@ impl PendingSet {
 
     /// The wheel, and what it needs of the rest.
     fn wheel_and_due(&mut self) -> (&mut Wheel, Due<'_>) {
-        let Self { records, wheel, waiting, ready, .. } = self;
-        (wheel, Due { records, waiting, ready })
+        let Self { entries, wheel, waiting, ready, .. } = self;
+        (wheel, Due { entries, waiting, ready })
     }
 
     /// Puts the new version in the place of the one at `name`; returns the state that was in.
     fn replace(&mut self, name: u32, hash: u32, parts: &Parts<'_>, packed_bytes: usize) -> EntryState {
-        let bytes = &self.records[name];
+        let bytes = &self.entries[name];
         let previous = state(bytes);
-        let fits = self.records.fits(name, packed_bytes);
-        let is_as_due = record::place(bytes) == Place::Waiting && record::due_ms(bytes) == parts.due_ms;
+        let fits = self.entries.fits(name, packed_bytes);
+        let is_as_due = entry::place(bytes) == Place::Waiting && entry::due_ms(bytes) == parts.due_ms;
         self.count_out(name);
         if fits && is_as_due {
-            parts.pack(&mut self.records[name]);
+            parts.pack(&mut self.entries[name]);
             return previous; // the hint leads here as before
         }
         self.detach(name);
         let name = if fits {
             name
         } else {
-            self.records.free(name);
-            let new = self.records.allocate(packed_bytes);
+            self.entries.free(name);
+            let new = self.entries.allocate(packed_bytes);
             self.index.rename(hash, name, new);
             new
         };
-        parts.pack(&mut self.records[name]);
+        parts.pack(&mut self.entries[name]);
         self.file_unless_loading(name);
         previous
     }
 
-    /// Removes the record at `name`; returns the state it was in.
+    /// Removes the entry at `name`; returns the state it was in.
     fn take_out(&mut self, name: u32, hash: u32) -> EntryState {
-        let previous = state(&self.records[name]);
+        let previous = state(&self.entries[name]);
         self.count_out(name);
         self.detach(name);
         self.index.remove(hash, name);
-        self.records.free(name);
+        self.entries.free(name);
         if self.bulk == Bulk::Done {
             // Not before: the tables that the load expects to fill would go.
             self.index.contract();
@@ -747,53 +747,53 @@ impl PendingSet {
         }
     }
 
-    /// Puts the record at `name`, which is nowhere, where its due time belongs.
+    /// Puts the entry at `name`, which is nowhere, where its due time belongs.
     fn file(&mut self, name: u32) {
         let (wheel, mut due) = self.wheel_and_due();
         due.file(wheel, name);
     }
 
-    /// Takes the record at `name` out of the place it is in.
+    /// Takes the entry at `name` out of the place it is in.
     fn detach(&mut self, name: u32) {
-        match record::place(&self.records[name]) {
+        match entry::place(&self.entries[name]) {
             Place::Free | Place::Unfiled => {}
             Place::Waiting => self.forget_hint(),
-            Place::Line | Place::OutOfLine => self.ready.remove(&mut self.records, name),
+            Place::Line | Place::OutOfLine => self.ready.remove(&mut self.entries, name),
             Place::InFlight => self.in_flight -= 1,
             Place::Aside => drop(self.aside.remove(name)),
             Place::Held => self.held -= 1,
         }
-        record::set_place(&mut self.records[name], Place::Unfiled);
+        entry::set_place(&mut self.entries[name], Place::Unfiled);
     }
 
-    /// Moves a few records to where there is room, so that their segment may go; false if there are none.
+    /// Moves a few entries to where there is room, so that their segment may go; false if there are none.
     fn relocate_some(&mut self, budget: &mut usize) -> bool {
-        if !self.records.is_sparse() {
+        if !self.entries.is_sparse() {
             return false;
         }
         let before = *budget;
-        let moves = self.records.next_to_move(budget);
+        let moves = self.entries.next_to_move(budget);
         self.hashes.clear();
         for &name in moves.names() {
-            let hash = self.index.hash(record::id(&self.records[name]));
+            let hash = self.index.hash(entry::id(&self.entries[name]));
             self.index.prefetch(hash);
             self.hashes.push(hash);
         }
         for (at, &name) in moves.names().iter().enumerate() {
-            *budget = budget.saturating_sub(RELOCATION_STEPS + self.records.block_bytes(name) / BYTES_A_STEP);
+            *budget = budget.saturating_sub(RELOCATION_STEPS + self.entries.block_bytes(name) / BYTES_A_STEP);
             self.relocate(name, self.hashes[at]);
         }
         *budget < before
     }
 
     fn relocate(&mut self, name: u32, hash: u32) {
-        let place = record::place(&self.records[name]);
+        let place = entry::place(&self.entries[name]);
         match place {
             Place::Waiting => self.forget_hint(),
-            Place::Line | Place::OutOfLine => self.ready.remove(&mut self.records, name),
+            Place::Line | Place::OutOfLine => self.ready.remove(&mut self.entries, name),
             Place::Free | Place::Unfiled | Place::InFlight | Place::Aside | Place::Held => {}
         }
-        let moved = self.records.move_record(name);
+        let moved = self.entries.move_entry(name);
         self.index.rename(hash, name, moved);
         match place {
             Place::Waiting | Place::Line | Place::OutOfLine => self.file(moved),
@@ -812,7 +812,7 @@ impl PendingSet {
     }
 
     fn is_untidy(&self) -> bool {
-        self.sweeping.is_under_way || self.has_much_stale() || self.records.is_sparse()
+        self.sweeping.is_under_way || self.has_much_stale() || self.entries.is_sparse()
     }
 
     /// Hints to be dropped, but for those that the last sweep could not tell.
@@ -828,9 +828,9 @@ impl PendingSet {
         if !self.sweeping.is_under_way {
             self.sweeping.since = 0;
         }
-        let records = &self.records;
-        let read_ahead = |hints: &[Hint]| hints.iter().for_each(|hint| records.prefetch(hint.name()));
-        let is_current = |hint| hinted_due_ms(records, hint).is_some();
+        let entries = &self.entries;
+        let read_ahead = |hints: &[Hint]| hints.iter().for_each(|hint| entries.prefetch(hint.name()));
+        let is_current = |hint| hinted_due_ms(entries, hint).is_some();
         let is_round = self.wheel.sweep(budget, read_ahead, is_current);
         self.sweeping.is_under_way = !is_round;
         if is_round {
@@ -841,9 +841,9 @@ impl PendingSet {
     fn measure(&mut self, mut cursor: u32, mut earliest_ms: i64, budget: usize) -> Bulk {
         let mut left = budget;
         loop {
-            match self.records.next_from(cursor, &mut left) {
-                Step::Record(name) => {
-                    earliest_ms = earliest_ms.min(record::due_ms(&self.records[name]));
+            match self.entries.next_from(cursor, &mut left) {
+                Step::Entry(name) => {
+                    earliest_ms = earliest_ms.min(entry::due_ms(&self.entries[name]));
                     cursor = name + 1;
                 }
                 Step::Paused(cursor) => return Bulk::Measuring { cursor, earliest_ms },
@@ -857,9 +857,9 @@ impl PendingSet {
     fn file_from(&mut self, mut cursor: u32, budget: usize) -> Bulk {
         let mut left = budget;
         loop {
-            match self.records.next_from(cursor, &mut left) {
-                Step::Record(name) => {
-                    if record::place(&self.records[name]) == Place::Unfiled {
+            match self.entries.next_from(cursor, &mut left) {
+                Step::Entry(name) => {
+                    if entry::place(&self.entries[name]) == Place::Unfiled {
                         self.file(name);
                     }
                     cursor = name + 1;
@@ -871,7 +871,7 @@ impl PendingSet {
     }
 
     fn count_out(&mut self, name: u32) {
-        let parts = record::parts(&self.records[name]);
+        let parts = entry::parts(&self.entries[name]);
         self.payload_bytes -= parts.packed_bytes();
         self.content_bytes -= parts.content_bytes() + self.topics.name(parts.topic).len();
         self.topics.release(parts.topic);
@@ -880,40 +880,40 @@ impl PendingSet {
 
 /// What the wheel needs of the rest of the set.
 struct Due<'a> {
-    records: &'a mut Arena,
+    entries: &'a mut Arena,
     waiting: &'a mut usize,
     ready: &'a mut Ready,
 }
 
 impl Due<'_> {
-    /// Puts the record at `name`, which is nowhere, where its due time belongs.
+    /// Puts the entry at `name`, which is nowhere, where its due time belongs.
     fn file(&mut self, wheel: &mut Wheel, name: u32) {
-        let bytes = &mut self.records[name];
-        let due_ms = record::due_ms(bytes);
-        let stamp = record::renew_stamp(bytes);
+        let bytes = &mut self.entries[name];
+        let due_ms = entry::due_ms(bytes);
+        let stamp = entry::renew_stamp(bytes);
         if wheel.file(Hint::new(name, stamp, due_ms), due_ms) == Filed::Waiting {
-            record::set_place(bytes, Place::Waiting);
+            entry::set_place(bytes, Place::Waiting);
             *self.waiting += 1;
         } else {
-            self.ready.sort_in(self.records, name);
+            self.ready.sort_in(self.entries, name);
         }
     }
 }
 
-/// When the record of a hint in the wheel is due; `None` if the hint is stale.
-fn hinted_due_ms(records: &Arena, hint: Hint) -> Option<i64> {
-    let bytes = records.get(hint.name())?;
-    record::is_hinted(bytes, hint, Place::Waiting).then(|| record::due_ms(bytes))
+/// When the entry of a hint in the wheel is due; `None` if the hint is stale.
+fn hinted_due_ms(entries: &Arena, hint: Hint) -> Option<i64> {
+    let bytes = entries.get(hint.name())?;
+    entry::is_hinted(bytes, hint, Place::Waiting).then(|| entry::due_ms(bytes))
 }
 
-impl Records for Due<'_> {
+impl Entries for Due<'_> {
     fn due_ms(&self, hint: Hint) -> Option<i64> {
-        hinted_due_ms(self.records, hint)
+        hinted_due_ms(self.entries, hint)
     }
 
     fn read_ahead(&self, hints: &[Hint]) {
         for hint in hints {
-            self.records.prefetch(hint.name());
+            self.entries.prefetch(hint.name());
         }
     }
 
@@ -921,7 +921,7 @@ impl Records for Due<'_> {
         for &hint in hints {
             if self.due_ms(hint) == Some(due_ms) {
                 *self.waiting -= 1;
-                self.ready.join(self.records, hint.name());
+                self.ready.join(self.entries, hint.name());
             }
         }
     }
@@ -932,13 +932,13 @@ const STALE_DIVISOR: usize = 4;
 /// …and more than that.
 const STALE_ALWAYS: usize = 256;
 
-/// How many steps of [`PendingSet::tidy`]'s budget it takes to move a record…
+/// How many steps of [`PendingSet::tidy`]'s budget it takes to move an entry…
 const RELOCATION_STEPS: usize = 8;
 /// …and how many bytes of it are another step.
 const BYTES_A_STEP: usize = 256;
 
 fn state(bytes: &[u8]) -> EntryState {
-    match record::place(bytes) {
+    match entry::place(bytes) {
         Place::Free | Place::Unfiled | Place::Waiting | Place::Line | Place::OutOfLine => EntryState::Pending,
         Place::InFlight => EntryState::InFlight,
         Place::Aside | Place::Held => EntryState::SetAside,
@@ -948,7 +948,7 @@ fn state(bytes: &[u8]) -> EntryState {
 /// What [`PendingSet::check_invariants`] counts, to compare with what the set believes.
 #[derive(Default)]
 struct Census {
-    records: usize,
+    entries: usize,
     waiting: usize,
     ready: usize,
     in_flight: usize,
@@ -1022,7 +1022,7 @@ mod tests {
         pending.remove(b"a", 3);
         let third = set(b"b", 4, 10, &mut pending);
         assert_eq!(third.name, second.name, "or the test is none");
-        pending.settle_back(second);
+        pending.release(second);
         pending.set_aside(second, 5);
         pending.hold(second);
         assert!(!pending.settle(second));
@@ -1036,7 +1036,7 @@ mod tests {
         set(b"a", 1, 10, &mut pending);
         let batch = due(&mut pending, 10, ALL);
         set(b"a", 2, 30, &mut pending);
-        pending.settle_back(batch[0]);
+        pending.release(batch[0]);
         assert_eq!((pending.in_flight(), pending.ready_len()), (0, 0));
         assert_eq!(due(&mut pending, 29, ALL), []);
         assert_eq!(due(&mut pending, 30, ALL).len(), 1);
@@ -1050,7 +1050,7 @@ mod tests {
         }
         let batch = due(&mut pending, 50, BatchLimits { max_count: 3, ..ALL });
         for &handle in &batch {
-            pending.settle_back(handle);
+            pending.release(handle);
         }
         let again = due(&mut pending, 50, ALL);
         assert_eq!(again[..3], batch);
@@ -1077,7 +1077,7 @@ mod tests {
         let held = set(b"a", 1, 10, &mut pending);
         pending.hold(held);
         pending.set_aside(held, 20);
-        pending.settle_back(held);
+        pending.release(held);
         assert_eq!((due(&mut pending, i64::MAX, ALL), pending.next_wake()), (vec![], None));
         let newer = set(b"a", 2, 10, &mut pending);
         assert_eq!(due(&mut pending, 10, ALL), [newer]);
@@ -1158,13 +1158,13 @@ mod tests {
         assert!(calls > 100, "{calls} calls: more than its budget in one");
         let left = pending.structure_bytes() + pending.payload_bytes();
         assert!(left < full / 3, "{left} of {full} bytes");
-        assert!(kept.iter().any(|handle| pending.records.get(handle.name).is_none()), "or nothing was moved");
+        assert!(kept.iter().any(|handle| pending.entries.get(handle.name).is_none()), "or nothing was moved");
         assert!(kept.iter().all(|&handle| pending.view(handle).is_some()));
         let (gone, there): (Vec<Handle>, Vec<Handle>) =
             in_flight.into_iter().partition(|&handle| pending.view(handle).is_none());
         assert_eq!((gone.len(), there.len()), (0, 50), "every tenth of those due at 1,000 stays");
         for handle in there {
-            pending.settle_back(handle);
+            pending.release(handle);
         }
         assert_eq!(due(&mut pending, 10_000, ALL).len(), 10_000);
     }
@@ -1219,7 +1219,7 @@ mod tests {
         assert_eq!(sorted(due(&mut pending, 10_000, ALL)), sorted(waiting));
         assert_eq!(pending.set_aside_len(), held.len());
         for &handle in &in_flight {
-            pending.settle_back(handle);
+            pending.release(handle);
         }
         assert_eq!(sorted(due(&mut pending, 10_000, ALL)), sorted(in_flight));
     }
@@ -1307,7 +1307,7 @@ mod tests {
         let one = pending.payload_bytes() / 5;
         let count = |pending: &mut PendingSet, max_count, max_bytes| {
             let batch = due(pending, 10, BatchLimits { max_count, max_bytes });
-            batch.iter().rev().for_each(|&handle| pending.settle_back(handle));
+            batch.iter().rev().for_each(|&handle| pending.release(handle));
             batch.len()
         };
         assert_eq!(count(&mut pending, 2, usize::MAX), 2);

@@ -245,7 +245,7 @@ impl Shard {
     /// Ends the batch: entries that were neither settled nor set aside are due again at once.
     pub fn release(&mut self) {
         for handle in self.batch.drain(..) {
-            self.pending.settle_back(handle);
+            self.pending.release(handle);
         }
         self.contested.clear();
         self.own_unread = 0..0;
