@@ -19,7 +19,7 @@
 //!
 //! What a look-up, a hint or a batch asks is in front, mostly in one cache line with the front of the ID.
 
-use super::hints::Hint;
+use super::hint::Hint;
 use super::topics::TopicId;
 use crate::schedule::{Format, Headers, varint};
 

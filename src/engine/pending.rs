@@ -5,7 +5,7 @@ use std::hash::{Hash, Hasher};
 
 use super::arena::{Arena, Step};
 use super::entry::{self, Parts, Place};
-use super::hints::Hint;
+use super::hint::Hint;
 use super::index::{Index, Turn};
 use super::ready::Ready;
 use super::topics::{TopicId, Topics};

@@ -13,7 +13,8 @@ use std::ops::Range;
 
 use super::arena::Arena;
 use super::entry::{self, Place};
-use super::hints::{CHUNK_HINTS, Chunks, Hint, List};
+use super::hint::Hint;
+use super::hint_list::{CHUNK_HINTS, Chunks, List};
 
 /// The ready schedules.
 ///

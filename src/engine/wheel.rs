@@ -24,7 +24,8 @@
 //!
 //! The hierarchy is Varghese and Lauck's (SOSP 1987).
 
-use super::hints::{CHUNK_HINTS, Chunks, Hint, List};
+use super::hint::Hint;
+use super::hint_list::{CHUNK_HINTS, Chunks, List};
 
 const LEVELS: usize = 11;
 const SLOT_BITS: u32 = 6;
