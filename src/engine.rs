@@ -12,14 +12,18 @@
 //! | `memory` | memory straight from the system |
 //! | `prefetch` | asking for memory before it is needed |
 //! | `topics` | the names of destinations, each kept once |
+//! | `hasher` | the keyed hash of IDs and names of topics |
 //! | `index` | from the hash of an ID to its entry |
-//! | `hints` | eight bytes that say where to look when a time comes, in lists of chunks |
+//! | `hint` | eight bytes that say where to look when a time comes |
+//! | `hint_list` | lists of hints, in chunks |
 //! | `wheel` | which entry is due next |
 //! | `ready` | the entries that are due, oldest first |
 
 mod arena;
 mod entry;
-mod hints;
+mod hasher;
+mod hint;
+mod hint_list;
 mod index;
 mod memory;
 mod pending;
@@ -30,6 +34,6 @@ mod topics;
 mod wheel;
 
 // The wheel by itself is public for its bench only.
-pub use hints::Hint;
+pub use hint::Hint;
 pub use pending::{BatchLimits, EntryState, Handle, ListCursor, PendingSet, Upserted, View};
 pub use wheel::{Entries, Filed, Wheel};
