@@ -24,15 +24,11 @@
 //!
 //! The hierarchy is Varghese and Lauck's (SOSP 1987).
 
+mod slot;
+
 use super::hint::Hint;
 use super::hint_list::{CHUNK_HINTS, Chunks, List};
-
-const LEVELS: usize = 11;
-const SLOT_BITS: u32 = 6;
-/// Slots in a window.
-const WINDOW: u64 = 1 << SLOT_BITS;
-/// Slots in a ring: two windows.
-const RING: usize = 2 * WINDOW as usize;
+use slot::{LEVELS, RING, Slot};
 
 /// When a hint leaves a slot of this level or of one below, its entry is asked for within seconds: so it is read ahead.
 const LAST_READ_AHEAD_LEVEL: usize = 2;
@@ -86,39 +82,6 @@ struct Sweep {
     chunks_left: usize,
 }
 
-/// A slot, and when it begins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Slot {
-    level: usize,
-    start: u64,
-}
-
-impl Slot {
-    /// The slot of `level` with the number `absolute`, counted from the epoch.
-    fn new(level: usize, absolute: u64) -> Self {
-        Self { level, start: absolute << shift(level) }
-    }
-
-    /// The slot of `level` that `time` falls into.
-    fn of(level: usize, time: u64) -> Self {
-        Self::new(level, time >> shift(level))
-    }
-
-    fn list(self) -> usize {
-        list_of(self.level, self.start)
-    }
-
-    /// When what is in the slot may be filed in the level below: one slot ahead of its start.
-    fn prepare_at(self) -> u64 {
-        if self.level == 0 { u64::MAX } else { self.start.saturating_sub(1 << shift(self.level)) }
-    }
-
-    /// The last millisecond of the slot.
-    fn last(self) -> u64 {
-        self.start | ((1 << shift(self.level)) - 1)
-    }
-}
-
 impl Wheel {
     /// An empty wheel whose time is `start_ms`.
     #[must_use]
@@ -159,7 +122,7 @@ impl Wheel {
         if due <= self.elapsed {
             return Filed::Expired;
         }
-        self.push(level_for(self.elapsed, due), due, hint);
+        self.push(Slot::for_due(due, self.elapsed), hint);
         Filed::Waiting
     }
 
@@ -206,7 +169,7 @@ impl Wheel {
             return true;
         }
         for level in 1..LEVELS {
-            let next = Slot::new(level, (self.elapsed >> shift(level)) + 1);
+            let next = Slot::of(level, self.elapsed).next();
             while self.is_occupied(next.list()) {
                 if *budget == 0 {
                     return false;
@@ -256,7 +219,10 @@ impl Wheel {
     pub fn count_until(&self, until_ms: i64) -> usize {
         let until = on_wheel(until_ms);
         let occupied = (0..self.lists.len()).filter(|&list| self.is_occupied(list));
-        occupied.filter(|&list| self.slot_of(list).start <= until).map(|list| self.lists[list].len()).sum()
+        occupied
+            .filter(|&list| Slot::of_list(list, self.elapsed).start <= until)
+            .map(|list| self.lists[list].len())
+            .sum()
     }
 
     /// Bytes of the wheel and its hints.
@@ -272,13 +238,13 @@ impl Wheel {
         let mut current = Vec::new();
         for (number, list) in self.lists.iter().enumerate() {
             assert_eq!(self.is_occupied(number), !list.is_empty(), "the bit of list {number} is wrong");
-            let slot = self.slot_of(number);
+            let slot = Slot::of_list(number, self.elapsed);
             assert!(list.is_empty() || slot.last() >= self.elapsed, "a slot of the past is occupied");
             for hint in list.iter(&self.chunks) {
                 let Some(due_ms) = due_ms(hint) else { continue };
                 let due = on_wheel(due_ms);
                 // A stale hint may look current where stamps have come round; in another slot it leads nowhere.
-                if (slot.start..=slot.last()).contains(&due) {
+                if slot.contains(due) {
                     assert!(due >= self.elapsed, "{hint:?} is overdue");
                     current.push(hint);
                 }
@@ -304,44 +270,21 @@ impl Wheel {
 
     /// What `first` and `prepare_at` should be.
     fn look_ahead(&self) -> (Option<Slot>, u64) {
-        let firsts = (0..LEVELS).filter_map(|level| self.first_of(level));
+        let levels = self.occupied.iter().enumerate();
+        let firsts = levels.filter_map(|(level, &occupied)| Slot::first_of(level, occupied, self.elapsed));
         firsts.fold((None, u64::MAX), |(first, prepare_at), slot| {
             let first = Some(first.filter(|first: &Slot| first.start <= slot.start).unwrap_or(slot));
             (first, prepare_at.min(slot.prepare_at()))
         })
     }
 
-    /// The first occupied slot of a level.
-    fn first_of(&self, level: usize) -> Option<Slot> {
-        let occupied = self.occupied[level];
-        if occupied == 0 {
-            return None;
-        }
-        let first = self.first_in_window(level);
-        let ahead = occupied.rotate_right((first % RING as u64) as u32).trailing_zeros();
-        Some(Slot::new(level, first + u64::from(ahead)))
-    }
-
-    /// The number, counted from the epoch, of the first slot of the level's current window.
-    fn first_in_window(&self, level: usize) -> u64 {
-        self.elapsed >> shift(level) & !(WINDOW - 1)
-    }
-
-    /// The slot that the list `number` stands for now.
-    fn slot_of(&self, number: usize) -> Slot {
-        let (level, place) = (number / RING, (number % RING) as u64);
-        let first = self.first_in_window(level);
-        Slot::new(level, first + (place.wrapping_sub(first) & (RING as u64 - 1)))
-    }
-
     fn is_occupied(&self, list: usize) -> bool {
         self.occupied[list / RING] >> (list % RING) & 1 == 1
     }
 
-    fn push(&mut self, level: usize, due: u64, hint: Hint) {
-        let slot = Slot::of(level, due);
+    fn push(&mut self, slot: Slot, hint: Hint) {
         let list = slot.list();
-        self.occupied[level] |= 1 << (list % RING);
+        self.occupied[slot.level] |= 1 << (list % RING);
         self.lists[list].push(&mut self.chunks, hint);
         self.len += 1;
         self.prepare_at = self.prepare_at.min(slot.prepare_at());
@@ -363,7 +306,7 @@ impl Wheel {
             entries.expire(hints, slot.start as i64);
             return hints.len();
         }
-        if slot.level <= LAST_READ_AHEAD_LEVEL || !is_in_hint(slot) {
+        if slot.level <= LAST_READ_AHEAD_LEVEL || !slot.is_in_hint() {
             entries.read_ahead(hints);
         }
         for &hint in &*hints {
@@ -371,7 +314,7 @@ impl Wheel {
             if due <= self.elapsed {
                 entries.expire(&[hint], due as i64);
             } else {
-                self.push(level_for(self.elapsed, due), due, hint);
+                self.push(Slot::for_due(due, self.elapsed), hint);
             }
         }
         hints.len()
@@ -408,43 +351,22 @@ fn on_wheel(ms: i64) -> u64 {
     ms.max(0) as u64
 }
 
-/// The lowest bit of a time that tells slots of this level apart.
-fn shift(level: usize) -> u32 {
-    SLOT_BITS * level as u32
-}
-
-fn list_of(level: usize, time: u64) -> usize {
-    level * RING + (time >> shift(level)) as usize % RING
-}
-
-/// The lowest level whose windows reach `due` when the wheel's time is `elapsed`, which is earlier.
-fn level_for(elapsed: u64, due: u64) -> usize {
-    // A due time nearer than a window's span is in the current window or the next, so this level will do…
-    let level = (((due - elapsed) | (WINDOW - 1)).ilog2() / SLOT_BITS) as usize;
-    // …and so may the one below, whose window is nearer than twice its span, but none lower.
-    let windows_below = (due >> shift(level)) - (elapsed >> shift(level));
-    level - usize::from(level > 0 && windows_below <= 1)
-}
-
-/// Whether a hint says when, within the slot, its entry is due.
-fn is_in_hint(slot: Slot) -> bool {
-    shift(slot.level) <= Hint::DUE_BITS
-}
-
 /// When the entry of a hint in `slot` is due; `None` if the slot is too wide for the hint alone to say it and the
 /// hint is stale.
 fn due_in(slot: Slot, hint: Hint, entries: &impl Entries) -> Option<u64> {
-    if is_in_hint(slot) {
-        return Some(slot.start | u64::from(hint.lower_due()) & ((1 << shift(slot.level)) - 1));
+    if slot.is_in_hint() {
+        return Some(slot.at(hint.lower_due().into()));
     }
     let due = on_wheel(entries.due_ms(hint)?);
-    (slot.start..=slot.last()).contains(&due).then_some(due)
+    slot.contains(due).then_some(due)
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
 
+    use super::slot::shift;
+    use super::slot::tests::edges;
     use super::*;
     use proptest::prelude::*;
 
@@ -503,16 +425,6 @@ mod tests {
         }
     }
 
-    /// The times at which a level, a slot or the arithmetic ends, and their neighbours.
-    fn edges() -> Vec<i64> {
-        let powers = [0, 1, 6, 7, 12, 13, 18, 24, 36, 42, 48, 54, 60, 61, 62].map(|power| 1i64 << power);
-        let around = powers.iter().flat_map(|&edge| [edge - 1, edge, edge + 1]);
-        let mut edges: Vec<_> = around.chain([i64::MIN, -65, -1, i64::MAX - 1, i64::MAX, 3 << 48]).collect();
-        edges.sort_unstable();
-        edges.dedup();
-        edges
-    }
-
     #[test]
     fn every_edge_expires_when_it_is_due_and_not_before() {
         let edges = edges();
@@ -531,19 +443,6 @@ mod tests {
                     assert_eq!(expired, due_ms <= now_ms, "{due_ms} from {start_ms} at {now_ms}");
                     assert_eq!(wheel.next_wake_ms().is_none(), expired);
                 }
-            }
-        }
-    }
-
-    #[test]
-    fn the_level_is_the_lowest_whose_windows_reach() {
-        let edges: Vec<u64> = edges().iter().map(|&edge| on_wheel(edge)).collect();
-        for &elapsed in &edges {
-            for &due in edges.iter().filter(|&&due| due > elapsed) {
-                let window = |time: u64, level| time.checked_shr(shift(level) + SLOT_BITS).unwrap_or(0);
-                let reaches = |&level: &usize| window(due, level) - window(elapsed, level) <= 1;
-                let lowest = (0..LEVELS).find(reaches).unwrap();
-                assert_eq!(level_for(elapsed, due), lowest, "{due} from {elapsed}");
             }
         }
     }
@@ -630,7 +529,7 @@ mod tests {
         let is_about_100 = |count: usize| (100..100 + CHUNK_HINTS).contains(&count);
         assert!(wheel.advance(4_950, &mut 0, &mut entries), "nothing is due yet");
         assert!(!wheel.prepare(&mut 100, &mut entries));
-        let moved = wheel.lists[list_of(0, 5_000)].len();
+        let moved = wheel.lists[Slot::of(0, 5_000).list()].len();
         assert!(is_about_100(moved), "{moved} were moved down");
         while !wheel.prepare(&mut 100, &mut entries) {}
         let mut budget = 100;
