@@ -18,6 +18,9 @@
 //! | `hint_list` | lists of hints, in chunks |
 //! | `wheel` | which entry is due next |
 //! | `ready` | the entries that are due, oldest first |
+//!
+//! Code is generated file by file. So what is small and is called from another file for each schedule is `#[inline]`:
+//! without the mark some of it becomes a call, as `scripts/instructions` shows.
 
 mod arena;
 mod entry;

@@ -122,7 +122,7 @@ impl Wheel {
         if due <= self.elapsed {
             return Filed::Expired;
         }
-        self.push(Slot::for_due(due, self.elapsed), hint);
+        self.push(due, hint);
         Filed::Waiting
     }
 
@@ -282,7 +282,9 @@ impl Wheel {
         self.occupied[list / RING] >> (list % RING) & 1 == 1
     }
 
-    fn push(&mut self, slot: Slot, hint: Hint) {
+    /// Adds a hint that is due at `due`, later than now.
+    fn push(&mut self, due: u64, hint: Hint) {
+        let slot = Slot::for_due(due, self.elapsed);
         let list = slot.list();
         self.occupied[slot.level] |= 1 << (list % RING);
         self.lists[list].push(&mut self.chunks, hint);
@@ -314,7 +316,7 @@ impl Wheel {
             if due <= self.elapsed {
                 entries.expire(&[hint], due as i64);
             } else {
-                self.push(Slot::for_due(due, self.elapsed), hint);
+                self.push(due, hint);
             }
         }
         hints.len()

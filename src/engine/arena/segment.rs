@@ -35,11 +35,13 @@ impl Segment {
     }
 
     /// Units of a block.
+    #[inline]
     pub(super) fn block_units(&self) -> usize {
         self.block_units as usize
     }
 
     /// Bytes of a block.
+    #[inline]
     pub(super) fn block_bytes(&self) -> usize {
         self.block_units() * UNIT_BYTES
     }
@@ -65,17 +67,20 @@ impl Segment {
     }
 
     /// Whether a block that was used is free.
+    #[inline]
     pub(super) fn has_holes(&self) -> bool {
         self.free != NIL
     }
 
     /// Whether there is a block that was never used.
+    #[inline]
     pub(super) fn can_grow(&self) -> bool {
         (self.used_units + self.block_units) as usize <= SEGMENT_UNITS
     }
 
     /// Takes a free block, or else one that was never used and now gets `fresh_stamp`; there must be one. Gives its unit,
     /// and whether it was never used.
+    #[inline]
     pub(super) fn take(&mut self, fresh_stamp: u8) -> (usize, bool) {
         let is_fresh = !self.has_holes();
         let unit = if is_fresh {
@@ -94,6 +99,7 @@ impl Segment {
     }
 
     /// Frees the block that begins at `unit`, which must be in use.
+    #[inline]
     pub(super) fn give_back(&mut self, unit: usize) {
         let next = self.free;
         let block = self.block_mut(unit);
@@ -110,25 +116,28 @@ impl Segment {
     }
 
     /// The block that begins at `unit`.
+    #[inline]
     pub(super) fn block(&self, unit: usize) -> &[u8] {
         &self.memory[unit * UNIT_BYTES..][..self.block_bytes()]
     }
 
     /// As [`block`](Self::block), to write to.
+    #[inline]
     pub(super) fn block_mut(&mut self, unit: usize) -> &mut [u8] {
         let len = self.block_bytes();
         &mut self.memory[unit * UNIT_BYTES..][..len]
     }
 
     /// The entry in the block that begins at `unit`, if one does and is in use.
+    #[inline]
     pub(super) fn get(&self, unit: usize) -> Option<&[u8]> {
-        let unit = unit as u32;
-        let is_block = unit.is_multiple_of(self.block_units) && unit < self.used_units;
-        let block = is_block.then(|| self.block(unit as usize))?;
+        let is_block = unit < self.used_units() && (unit as u32).is_multiple_of(self.block_units);
+        let block = is_block.then(|| self.block(unit))?;
         (entry::place(block) != Place::Free).then_some(block)
     }
 
     /// Asks for what a look-up reads of the entry at `unit`, if there is one.
+    #[inline]
     pub(super) fn prefetch(&self, unit: usize) {
         if let Some(front) = self.memory.get(unit * UNIT_BYTES..)
             && let Some([first, .., last]) = front.get(..LOOKED_UP_BYTES.min(front.len()))

@@ -77,6 +77,7 @@ impl Chunks {
     }
 
     /// An empty chunk.
+    #[inline]
     pub(super) fn take(&mut self) -> u32 {
         if !self.segments.get(self.current as usize).is_some_and(Segment::has_room) {
             self.current = self.with_room.pop_first().unwrap_or_else(|| {
@@ -100,6 +101,7 @@ impl Chunks {
     }
 
     /// Takes back the chunk of that name, which is in no list any more.
+    #[inline]
     pub(super) fn give_back(&mut self, name: u32) {
         let (number, offset) = split(name);
         let segment = &mut self.segments[number];
@@ -116,11 +118,13 @@ impl Chunks {
         }
     }
 
+    #[inline]
     pub(super) fn chunk(&self, name: u32) -> &Chunk {
         let (number, offset) = split(name);
         &self.segments[number].chunks[offset]
     }
 
+    #[inline]
     pub(super) fn chunk_mut(&mut self, name: u32) -> &mut Chunk {
         let (number, offset) = split(name);
         &mut self.segments[number].chunks[offset]

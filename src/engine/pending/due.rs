@@ -16,6 +16,7 @@ pub(super) struct Due<'a> {
 
 impl PendingSet {
     /// The wheel, and what it needs of the rest.
+    #[inline]
     pub(super) fn wheel_and_due(&mut self) -> (&mut Wheel, Due<'_>) {
         let Self { entries, wheel, waiting, ready, .. } = self;
         (wheel, Due { entries, waiting, ready })
@@ -65,6 +66,7 @@ impl Entries for Due<'_> {
 }
 
 /// When the entry of a hint in the wheel is due; `None` if the hint is stale.
+#[inline]
 pub(super) fn hinted_due_ms(entries: &Arena, hint: Hint) -> Option<i64> {
     let bytes = entries.get(hint.name())?;
     entry::is_hinted(bytes, hint, Place::Waiting).then(|| entry::due_ms(bytes))

@@ -18,12 +18,14 @@ pub(super) struct Slot {
 
 impl Slot {
     /// The slot of `level` that `time` falls into.
+    #[inline]
     pub(super) fn of(level: usize, time: u64) -> Self {
         Self::new(level, time >> shift(level))
     }
 
     /// The slot for what is due at `due` when the wheel's time is `elapsed`, which is earlier: in the lowest level whose
     /// windows reach it.
+    #[inline]
     pub(super) fn for_due(due: u64, elapsed: u64) -> Self {
         Self::of(level_for(due, elapsed), due)
     }
@@ -36,6 +38,7 @@ impl Slot {
     }
 
     /// The first slot of `level` that is `occupied`, a bit for each place of the ring, when the wheel's time is `elapsed`.
+    #[inline]
     pub(super) fn first_of(level: usize, occupied: u128, elapsed: u64) -> Option<Self> {
         if occupied == 0 {
             return None;
@@ -46,36 +49,43 @@ impl Slot {
     }
 
     /// The slot after this one.
+    #[inline]
     pub(super) fn next(self) -> Self {
         Self { start: self.start + (1 << shift(self.level)), ..self }
     }
 
     /// The number of its list: level by level, place by place of the ring.
+    #[inline]
     pub(super) fn list(self) -> usize {
         self.level * RING + (self.start >> shift(self.level)) as usize % RING
     }
 
     /// When what is in the slot may be filed in the level below: one slot ahead of its start. Never in the lowest.
+    #[inline]
     pub(super) fn prepare_at(self) -> u64 {
         if self.level == 0 { u64::MAX } else { self.start.saturating_sub(1 << shift(self.level)) }
     }
 
     /// The last millisecond of the slot.
+    #[inline]
     pub(super) fn last(self) -> u64 {
         self.start | self.lower_bits()
     }
 
     /// Whether a time is in the slot.
+    #[inline]
     pub(super) fn contains(self, time: u64) -> bool {
         (self.start..=self.last()).contains(&time)
     }
 
     /// Whether a hint says when, within the slot, its entry is due.
+    #[inline]
     pub(super) fn is_in_hint(self) -> bool {
         shift(self.level) <= Hint::DUE_BITS
     }
 
     /// The time in the slot that has these lower bits; the upper ones do not matter.
+    #[inline]
     pub(super) fn at(self, lower: u64) -> u64 {
         self.start | lower & self.lower_bits()
     }
