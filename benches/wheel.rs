@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use criterion::{BenchmarkId, Criterion, Throughput};
 use hierarchical_hash_wheel_timer::wheels::Skip;
 use hierarchical_hash_wheel_timer::wheels::quad_wheel::{PruneDecision, QuadWheelWithOverflow};
-use kafka_message_scheduler::engine::{Filed, Hint, Records, Wheel};
+use kafka_message_scheduler::engine::{Entries, Filed, Hint, Wheel};
 use kms_benches::shuffle::{Shuffle, mix};
 use kms_benches::workload::{BEGIN_MS, SPREAD_MS};
 use slab_wheel::{Policy, TimingWheel};
@@ -184,10 +184,10 @@ fn measure<T: Timers>(criterion: &mut Criterion, size: u32) {
     group.finish();
 }
 
-/// Ours. The records are due times with a stamp; cancelling is theirs to do, and forgetting what is stale the wheel's.
+/// Ours. The entries are due times with a stamp; cancelling is theirs to do, and forgetting what is stale the wheel's.
 struct Kms {
     wheel: Wheel,
-    records: Stamped,
+    entries: Stamped,
 }
 
 struct Stamped {
@@ -210,7 +210,7 @@ impl Stamped {
     }
 }
 
-impl Records for Stamped {
+impl Entries for Stamped {
     fn due_ms(&self, hint: Hint) -> Option<i64> {
         self.is_current(hint).then(|| self.timers[hint.name() as usize].due_ms)
     }
@@ -237,27 +237,27 @@ impl Timers for Kms {
 
     fn new(size: u32) -> Self {
         let timers = vec![Timer { due_ms: 0, stamp: 0, is_waiting: false }; size as usize];
-        let records = Stamped { timers, waiting: 0, due: Vec::new() };
-        Self { wheel: Wheel::new(BEGIN_MS), records }
+        let entries = Stamped { timers, waiting: 0, due: Vec::new() };
+        Self { wheel: Wheel::new(BEGIN_MS), entries }
     }
 
     fn insert(&mut self, number: u32, due_ms: i64) {
-        let timer = &mut self.records.timers[number as usize];
+        let timer = &mut self.entries.timers[number as usize];
         let stamp = timer.stamp.wrapping_add(1);
         *timer = Timer { due_ms, stamp, is_waiting: true };
-        self.records.waiting += 1;
+        self.entries.waiting += 1;
         let filed = self.wheel.file(Hint::new(number, stamp, due_ms), due_ms);
         debug_assert_eq!(filed, Filed::Waiting);
     }
 
     fn cancel(&mut self, number: u32) {
-        self.records.timers[number as usize].is_waiting = false;
-        self.records.waiting -= 1;
+        self.entries.timers[number as usize].is_waiting = false;
+        self.entries.waiting -= 1;
         // As much forgetting as keeps stale hints at a quarter of the others, counted with what made them stale.
-        let stale = self.wheel.len() - self.records.waiting;
-        if stale.is_multiple_of(64) && stale > self.records.waiting / 4 {
-            let read_ahead = |hints: &[Hint]| self.records.read_ahead(hints);
-            self.wheel.sweep(&mut (64 * 8), read_ahead, |hint| self.records.is_current(hint));
+        let stale = self.wheel.len() - self.entries.waiting;
+        if stale.is_multiple_of(64) && stale > self.entries.waiting / 4 {
+            let read_ahead = |hints: &[Hint]| self.entries.read_ahead(hints);
+            self.wheel.sweep(&mut (64 * 8), read_ahead, |hint| self.entries.is_current(hint));
         }
     }
 
@@ -266,9 +266,9 @@ impl Timers for Kms {
     }
 
     fn advance(&mut self, now_ms: i64, due: &mut Vec<u32>) {
-        self.wheel.advance(now_ms, &mut usize::MAX.clone(), &mut self.records);
-        self.wheel.prepare(&mut usize::MAX.clone(), &mut self.records);
-        due.append(&mut self.records.due);
+        self.wheel.advance(now_ms, &mut usize::MAX.clone(), &mut self.entries);
+        self.wheel.prepare(&mut usize::MAX.clone(), &mut self.entries);
+        due.append(&mut self.entries.due);
     }
 }
 

@@ -7,29 +7,36 @@
 //!
 //! | part | what it knows |
 //! |---|---|
-//! | `record` | everything about one schedule, packed into one run of bytes |
-//! | `arena` | where the records are: blocks of memory by size, each named by a `u32` |
+//! | `entry` | everything about one schedule, packed into one run of bytes |
+//! | `arena` | where the entries are: blocks of memory by size, each named by a `u32` |
 //! | `memory` | memory straight from the system |
 //! | `prefetch` | asking for memory before it is needed |
 //! | `topics` | the names of destinations, each kept once |
-//! | `index` | from the hash of an ID to its record |
-//! | `hints` | eight bytes that say where to look when a time comes, in lists of chunks |
-//! | `wheel` | which record is due next |
-//! | `ready` | the records that are due, oldest first |
+//! | `hasher` | the keyed hash of IDs and names of topics |
+//! | `index` | from the hash of an ID to its entry |
+//! | `hint` | eight bytes that say where to look when a time comes |
+//! | `hint_list` | lists of hints, in chunks |
+//! | `wheel` | which entry is due next |
+//! | `ready` | the entries that are due, oldest first |
+//!
+//! Code is generated file by file. So what is small and is called from another file for each schedule is `#[inline]`:
+//! without the mark some of it becomes a call, as `scripts/instructions` shows.
 
 mod arena;
-mod hints;
+mod entry;
+mod hasher;
+mod hint;
+mod hint_list;
 mod index;
 mod memory;
 mod pending;
 mod prefetch;
 mod ready;
-mod record;
 pub mod shard;
 mod topics;
 mod wheel;
 
 // The wheel by itself is public for its bench only.
-pub use hints::Hint;
+pub use hint::Hint;
 pub use pending::{BatchLimits, EntryState, Handle, ListCursor, PendingSet, Upserted, View};
-pub use wheel::{Filed, Records, Wheel};
+pub use wheel::{Entries, Filed, Wheel};

@@ -390,6 +390,7 @@ mod canaries {
             (&["engine"][..], "use crate::kafka;"),
             (&["engine", "wheel"], "use crate::{schedule::DueTime, kafka::{Log, Clock}};"),
             (&["engine", "wheel"], "use super::super::kafka::Log;"),
+            (&["engine", "wheel", "slot"], "use super::super::super::kafka::Log;"),
             (&["engine"], "fn f() { crate::kafka::f() }"),
             (&["engine"], "use rdkafka::Message;"),
             (&["engine"], "use rdkafka as harmless;"),
@@ -418,7 +419,14 @@ mod canaries {
     #[test]
     fn what_is_allowed_and_what_is_not_code_is_left_alone() {
         for (module, text) in [
-            (&["engine", "wheel"][..], "use super::slab::X; use crate::{engine::index, schedule::DueTime};"),
+            (
+                &["engine", "wheel"][..],
+                "use super::hint::Hint; use crate::{engine::index, schedule::DueTime};",
+            ),
+            (
+                &["engine", "wheel", "slot"],
+                "use super::Wheel; use super::super::entry; use crate::engine::hint::Hint;",
+            ),
             (&["engine"], "use std::{fmt, collections::BTreeMap, time::Duration}; use slab::Slab;"),
             (
                 &["engine"],

@@ -69,7 +69,7 @@ fn every_pair_of_edge_times_is_met_exactly() {
                         let case = format!("due {due_ms}, now {first_ms}, {second_ms}, bulk {in_bulk}");
                         assert_eq!(batch.len(), usize::from(due_ms <= now_ms), "{case}");
                         for handle in batch {
-                            set.settle_back(handle);
+                            set.release(handle);
                         }
                     }
                 }

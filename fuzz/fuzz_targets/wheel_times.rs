@@ -48,7 +48,7 @@ enum Step {
         count: u8,
     },
     /// Its outcome.
-    SettleBack {
+    Release {
         id: u8,
     },
     /// Some housekeeping, perhaps not all.
@@ -148,7 +148,7 @@ impl Run {
             Step::Advance { budget } => _ = self.set.advance(self.now_ms, usize::from(budget)),
             Step::CatchUp { budget, batch } => self.catch_up(1 + usize::from(budget), 1 + usize::from(batch)),
             Step::Take { count } => _ = self.take(usize::from(count)),
-            Step::SettleBack { id } => self.settle_back(id),
+            Step::Release { id } => self.release(id),
             Step::Tidy { budget } => _ = self.set.tidy(self.now_ms, usize::from(budget)),
         }
     }
@@ -172,11 +172,11 @@ impl Run {
         assert_eq!(removed, expected);
     }
 
-    fn settle_back(&mut self, id: u8) {
+    fn release(&mut self, id: u8) {
         if let Some(entry) = self.entries.get_mut(&id)
             && let Some(handle) = entry.in_flight.take()
         {
-            self.set.settle_back(handle);
+            self.set.release(handle);
         }
     }
 
@@ -225,7 +225,7 @@ impl Run {
     /// From the beginning of time, the alarm alone brings everything, in a bounded number of alarms.
     fn follow_the_alarm(mut self) {
         for id in self.entries.keys().copied().collect::<Vec<_>>() {
-            self.settle_back(id);
+            self.release(id);
         }
         let mut last_ms = None;
         let mut alarms = 0;

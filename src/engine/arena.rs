@@ -1,54 +1,46 @@
-//! Where the records are: blocks of memory by size, each named by a `u32`.
+//! Where the entries are: blocks of memory by size, each named by a `u32`.
 //!
-//! A memory allocator would do, were it not for what happens when most of the records leave: those that stay are
+//! A memory allocator would do, were it not for what happens when most of the entries leave: those that stay are
 //! scattered over all its pages, and none goes back to the system. Only who knows who points to a block may move it.
-//! So: segments of a megabyte, each cut into blocks of one size; a freed block is used again for a record of about its
+//! So: segments of a megabyte, each cut into blocks of one size; a freed block is used again for an entry of about its
 //! size, which under steady change moves nothing at all; and where more than a quarter of the blocks of a size lie
-//! free, the emptiest segment is [cleared](Arena::next_to_move), a record at a time.
+//! free, the emptiest segment is [cleared](Arena::next_to_move), an entry at a time.
 //!
 //! A name is a segment and a place in it, in units of 16 bytes: so an arena has 65,535 segments, which is 64 GiB of small
-//! records, but no more than 65,535 records that are larger than 512 KiB.
+//! entries, but no more than 65,535 entries that are larger than 512 KiB.
+
+mod class;
+mod segment;
+mod size;
 
 use std::collections::BTreeSet;
 
-use super::memory::Memory;
-use super::prefetch::prefetch;
-use super::record::{self, Place};
+use super::entry::{self, Place};
+use class::Class;
+use segment::Segment;
+use size::{SEGMENT_BITS, SEGMENT_UNITS, SHARED_UNITS, UNIT_BYTES, block_units, class_of};
 
-const UNIT_BYTES: usize = 16;
-const SEGMENT_BITS: u32 = 16;
-/// Units in a segment: together one megabyte.
-const SEGMENT_UNITS: usize = 1 << SEGMENT_BITS;
+/// One less than a name tells apart, so that there is a name after every entry's: from there a walk goes on.
+const MAX_SEGMENTS: usize = (u32::MAX >> SEGMENT_BITS) as usize;
 
-/// Blocks of up to this many units, one kilobyte, come in every size; above, in sixteen sizes for each doubling.
-const FINE_UNITS: usize = 1 << FINE_BITS;
-const FINE_BITS: u32 = 6;
-const SIZE_BITS: u32 = 4;
-
-/// Larger than that, and a block has a segment to itself.
-const SHARED_UNITS: usize = SEGMENT_UNITS / 2;
-
-/// What a look-up reads of a record: its front and most of the ID.
-const LOOKED_UP_BYTES: usize = 48;
-
-/// A segment that has become empty is kept for the next record if no more than that of it was ever used.
+/// A segment that has become empty is kept for the next entry if no more than that of it was ever used.
 const KEPT_BYTES: usize = 64 << 10;
 
-/// The place of no block.
-const NIL: u32 = u32::MAX;
-
-/// The records of a set.
+/// The entries of a set.
 ///
-/// Invariants ([`check_invariants`](Self::check_invariants) holds them): a block is free exactly where its place is
-/// [`Free`](Place::Free), and then it is in the list of its segment; a segment with free blocks is in `with_holes` of its
-/// class, unless it is `current` or being cleared; one that is being cleared takes no records.
+/// Invariants ([`check_invariants`](Self::check_invariants) holds them): a segment of shared size is in its class; if it has
+/// free blocks, it is in `with_holes` there, unless it is `current` or being cleared; one that is being cleared takes no
+/// entries.
 #[derive(Debug)]
 pub(super) struct Arena {
     segments: Vec<Option<Segment>>,
     /// Numbers of segments that are not used.
     vacant: BTreeSet<u32>,
+    /// By the number of their size.
     classes: Vec<Class>,
+    /// Entries in all segments.
     len: usize,
+    /// Bytes that were ever used, in all segments.
     touched_bytes: usize,
     /// The stamp of the next block that is used for the first time: after a segment was given back and allocated anew,
     /// its names should not begin with the stamps they had.
@@ -57,59 +49,309 @@ pub(super) struct Arena {
     clearing: Option<(u32, u32)>,
 }
 
-/// Blocks of one size.
-#[derive(Debug)]
-struct Segment {
-    memory: Memory,
-    block_units: u32,
-    /// Units that were ever used, from the front on.
-    used_units: u32,
-    /// Blocks that are used.
-    live: u32,
-    /// The first unit of a free block, which holds that of the next, or [`NIL`].
-    free: u32,
+impl Arena {
+    pub(super) fn new() -> Self {
+        Self {
+            segments: Vec::new(),
+            vacant: BTreeSet::new(),
+            classes: Vec::new(),
+            len: 0,
+            touched_bytes: 0,
+            fresh_stamp: 0,
+            clearing: None,
+        }
+    }
+
+    /// Entries in the arena.
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Bytes of memory that was used, free blocks included.
+    pub(super) fn allocated_bytes(&self) -> usize {
+        self.touched_bytes
+            + self.segments.capacity() * size_of::<Option<Segment>>()
+            + self.classes.capacity() * size_of::<Class>()
+    }
+
+    /// A block for an entry of `len` bytes. Its place is [`Unfiled`](Place::Unfiled), the rest is for the caller to
+    /// write.
+    pub(super) fn allocate(&mut self, len: usize) -> u32 {
+        let units = block_units(len);
+        let number = if units > SHARED_UNITS { self.add_segment(units) } else { self.segment_for(units) };
+        let fresh_stamp = self.fresh_stamp;
+        let (unit, is_fresh) = self.segment_mut(number as usize).take(fresh_stamp);
+        self.touched_bytes += if is_fresh { units * UNIT_BYTES } else { 0 };
+        if units <= SHARED_UNITS {
+            let class = &mut self.classes[class_of(units)];
+            class.blocks += usize::from(is_fresh);
+            class.live += 1;
+        }
+        self.len += 1;
+        number << SEGMENT_BITS | unit as u32
+    }
+
+    /// Gives back the block of that name, which must be in use.
+    pub(super) fn free(&mut self, name: u32) {
+        let (number, unit) = split(name);
+        let segment = self.segment_mut(number);
+        let had_holes = segment.has_holes();
+        segment.give_back(unit);
+        let (is_empty, units) = (segment.live() == 0, segment.block_units());
+        self.len -= 1;
+        let number = number as u32;
+        if units <= SHARED_UNITS {
+            let is_clearing = self.is_clearing(number);
+            let class = &mut self.classes[class_of(units)];
+            class.live -= 1;
+            if !had_holes && !is_clearing && class.current != Some(number) {
+                class.with_holes.insert(number);
+            }
+        }
+        if is_empty {
+            self.release(number);
+        }
+    }
+
+    /// Whether an entry of `len` bytes may take the place of the one of that name.
+    pub(super) fn fits(&self, name: u32, len: usize) -> bool {
+        self.segment(split(name).0).block_units() == block_units(len)
+    }
+
+    /// The entry of that name, if it is the name of one. Names may be used again, so whoever kept one has to look
+    /// whether it is the same entry.
+    pub(super) fn get(&self, name: u32) -> Option<&[u8]> {
+        let (number, unit) = split(name);
+        self.segments.get(number)?.as_ref()?.get(unit)
+    }
+
+    /// Asks for the front of the entry of that name, if there is one.
+    pub(super) fn prefetch(&self, name: u32) {
+        let (number, unit) = split(name);
+        if let Some(Some(segment)) = self.segments.get(number) {
+            segment.prefetch(unit);
+        }
+    }
+
+    /// Some of the entries that stand in the way of giving memory back, if there are any: each has to be
+    /// [moved](Self::move_entry) before this is asked again. Looks at up to `budget` blocks, which it takes off `budget`.
+    pub(super) fn next_to_move(&mut self, budget: &mut usize) -> Moves {
+        let mut found = Moves::EMPTY;
+        let clearing = self.clearing.or_else(|| Some((self.choose_to_clear()?, 0)));
+        let Some((number, mut unit)) = clearing else { return found };
+        let segment = self.segment(number as usize);
+        let (units, block_units) = (segment.used_units() as u32, segment.block_units() as u32);
+        debug_assert!(unit < units, "what was to be moved was not");
+        while unit < units && *budget > 0 && !found.is_full() {
+            *budget -= 1;
+            if entry::place(segment.block(unit as usize)) != Place::Free {
+                found.push(number << SEGMENT_BITS | unit);
+            }
+            unit += block_units;
+        }
+        self.clearing = Some((number, unit));
+        found
+    }
+
+    /// Bytes of the block of that name.
+    pub(super) fn block_bytes(&self, name: u32) -> usize {
+        self.segment(split(name).0).block_bytes()
+    }
+
+    /// Whether [`next_to_move`](Self::next_to_move) has something to do. O(number of sizes).
+    pub(super) fn is_sparse(&self) -> bool {
+        self.clearing.is_some() || self.classes.iter().any(Class::is_sparse)
+    }
+
+    /// Copies the entry to a new block, frees the old one and gives the new name.
+    pub(super) fn move_entry(&mut self, name: u32) -> u32 {
+        let (number, unit) = split(name);
+        let moved = self.allocate(self.segment(number).block_bytes());
+        let (moved_number, moved_unit) = split(moved);
+        let segments = self.segments.get_disjoint_mut([number, moved_number]);
+        let [Some(from), Some(to)] = segments.expect("a segment that is being cleared takes no entries")
+        else {
+            unreachable!("both are in use")
+        };
+        entry::copy(from.block(unit), to.block_mut(moved_unit));
+        self.free(name);
+        moved
+    }
+
+    /// The first entry from the name `from` on, in the order of memory; every block looked at is taken off `budget`.
+    pub(super) fn next_from(&self, from: u32, budget: &mut usize) -> Step {
+        let (mut number, mut unit) = split(from);
+        while let Some(segment) = self.segments.get(number) {
+            let Some(segment) = segment else {
+                (number, unit) = (number + 1, 0);
+                continue;
+            };
+            let (units, step) = (segment.used_units(), segment.block_units());
+            if unit > 0 && unit < units {
+                unit = unit.next_multiple_of(step);
+            }
+            while unit < units {
+                let name = (number << SEGMENT_BITS | unit) as u32;
+                if *budget == 0 {
+                    return Step::Paused(name);
+                }
+                *budget -= 1;
+                if entry::place(&self[name]) != Place::Free {
+                    return Step::Entry(name);
+                }
+                unit += step;
+            }
+            (number, unit) = (number + 1, 0);
+        }
+        Step::End
+    }
+
+    /// Panics where the segments contradict themselves or each other, for tests.
+    pub(super) fn check_invariants(&self) {
+        let (mut len, mut touched_bytes) = (0, 0);
+        // Segments, blocks and entries of each.
+        let mut classes: Vec<_> = self.classes.iter().map(|_| (0, 0, 0)).collect();
+        for (number, segment) in self.segments.iter().enumerate() {
+            let number = number as u32;
+            assert_eq!(self.vacant.contains(&number), segment.is_none(), "segment {number} is vacant");
+            let Some(segment) = segment else { continue };
+            segment.check_invariants();
+            let live = segment.live() as usize;
+            len += live;
+            touched_bytes += segment.touched_bytes();
+            if segment.block_units() <= SHARED_UNITS {
+                let at = class_of(segment.block_units());
+                let class = &self.classes[at];
+                let counted = &mut classes[at];
+                *counted = (counted.0 + 1, counted.1 + segment.blocks(), counted.2 + live);
+                assert!(class.segments.contains(&number), "the class does not know segment {number}");
+                let is_listed = class.with_holes.contains(&number);
+                let is_open = class.current != Some(number) && !self.is_clearing(number);
+                assert_eq!(is_listed, is_open && segment.has_holes(), "holes of segment {number}");
+                let takes_entries = class.current == Some(number) || class.growing == Some(number);
+                assert!(
+                    !takes_entries || !self.is_clearing(number),
+                    "segment {number} is cleared and filled"
+                );
+            }
+        }
+        let known = self.classes.iter().map(|class| (class.segments.len(), class.blocks, class.live));
+        assert!(known.eq(classes), "segments, blocks and entries by size");
+        assert_eq!((len, touched_bytes), (self.len, self.touched_bytes), "entries, bytes");
+    }
+
+    fn segment(&self, number: usize) -> &Segment {
+        self.segments[number].as_ref().expect("the name of an entry leads to a segment in use")
+    }
+
+    fn segment_mut(&mut self, number: usize) -> &mut Segment {
+        self.segments[number].as_mut().expect("the name of an entry leads to a segment in use")
+    }
+
+    fn is_clearing(&self, number: u32) -> bool {
+        self.clearing.is_some_and(|(clearing, _)| clearing == number)
+    }
+
+    /// The segment that the next entry of this size goes to.
+    fn segment_for(&mut self, units: usize) -> u32 {
+        let at = class_of(units);
+        if at >= self.classes.len() {
+            self.classes.resize_with(at + 1, Class::default);
+        }
+        let class = &self.classes[at];
+        if let Some(current) = class.current.filter(|&current| self.segment(current as usize).has_holes()) {
+            return current;
+        }
+        let growing = class.growing.filter(|&growing| self.segment(growing as usize).can_grow());
+        let class = &mut self.classes[at];
+        class.current = class.with_holes.pop_first();
+        if let Some(number) = class.current.or(growing) {
+            return number;
+        }
+        let number = self.add_segment(units);
+        self.classes[at].grow(number, units);
+        number
+    }
+
+    /// A new segment for blocks of `units`, in no class yet.
+    fn add_segment(&mut self, units: usize) -> u32 {
+        let number = self.vacant.pop_first().unwrap_or_else(|| {
+            assert!(
+                self.segments.len() < MAX_SEGMENTS,
+                "a shard holds less than 64 GiB, and fewer than 65,535 schedules of more than 512 KiB"
+            );
+            self.segments.push(None);
+            self.segments.len() as u32 - 1
+        });
+        self.segments[number as usize] = Some(Segment::new(units));
+        number
+    }
+
+    /// Takes a segment without entries out of use, or makes it as new.
+    fn release(&mut self, number: u32) {
+        // Far from what its blocks may have had by now.
+        self.fresh_stamp = self.fresh_stamp.wrapping_add(101);
+        let segment = self.segment_mut(number as usize);
+        let (units, blocks, touched_bytes) =
+            (segment.block_units(), segment.blocks(), segment.touched_bytes());
+        self.touched_bytes -= touched_bytes;
+        if self.is_clearing(number) {
+            self.clearing = None;
+        }
+        if units <= SHARED_UNITS {
+            let class = &mut self.classes[class_of(units)];
+            class.blocks -= blocks;
+            class.stop_filling(number);
+            if class.growing == Some(number) && touched_bytes <= KEPT_BYTES {
+                return self.segment_mut(number as usize).reset();
+            }
+            class.stop_using(number);
+            class.segments.retain(|&other| other != number);
+        }
+        self.segments[number as usize] = None;
+        self.vacant.insert(number);
+    }
+
+    /// Takes the emptiest segment of a size of which too many blocks are free out of use.
+    fn choose_to_clear(&mut self) -> Option<u32> {
+        let class = self.classes.iter_mut().find(|class| class.is_sparse())?;
+        let live = |number: u32| self.segments[number as usize].as_ref().map_or(0, Segment::live);
+        // One that is empty is kept for what comes next, and has nothing to clear.
+        let used = class.segments.iter().copied().filter(|&number| live(number) > 0);
+        let number = used.min_by_key(|&number| live(number))?;
+        class.stop_using(number);
+        Some(number)
+    }
 }
 
-impl Segment {
-    fn blocks(&self) -> usize {
-        (self.used_units / self.block_units) as usize
-    }
-
-    fn block_bytes(&self) -> usize {
-        self.block_units as usize * UNIT_BYTES
-    }
-
-    fn touched_bytes(&self) -> usize {
-        self.used_units as usize * UNIT_BYTES
-    }
-
-    fn can_grow(&self) -> bool {
-        (self.used_units + self.block_units) as usize <= SEGMENT_UNITS
-    }
-
-    /// The block that begins at `unit`.
-    fn block(&self, unit: usize) -> &[u8] {
-        &self.memory[unit * UNIT_BYTES..][..self.block_bytes()]
-    }
-
-    fn block_mut(&mut self, unit: usize) -> &mut [u8] {
-        let len = self.block_bytes();
-        &mut self.memory[unit * UNIT_BYTES..][..len]
+impl std::ops::Index<u32> for Arena {
+    type Output = [u8];
+    /// The block of that name.
+    fn index(&self, name: u32) -> &[u8] {
+        let (number, unit) = split(name);
+        self.segment(number).block(unit)
     }
 }
 
-/// One step of a walk over the records.
+impl std::ops::IndexMut<u32> for Arena {
+    fn index_mut(&mut self, name: u32) -> &mut [u8] {
+        let (number, unit) = split(name);
+        self.segment_mut(number).block_mut(unit)
+    }
+}
+
+/// One step of a walk over the entries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
-    /// Here is a record; the walk goes on at the name after it.
-    Record(u32),
+    /// Here is an entry; the walk goes on at the name after it.
+    Entry(u32),
     /// The budget ended; the walk goes on at this name.
     Paused(u32),
-    /// There are no more records.
+    /// There are no more entries.
     End,
 }
 
-/// Names of records to be moved together.
+/// Names of entries to be moved together.
 pub(super) struct Moves {
     names: [u32; MOVES_AT_ONCE],
     len: usize,
@@ -135,389 +377,9 @@ impl Moves {
     }
 }
 
-/// The segments with blocks of one size.
-#[derive(Debug, Default)]
-struct Class {
-    segments: Vec<u32>,
-    /// Those with free blocks, but for the current one. The lowest is filled first, so that the highest drain.
-    with_holes: BTreeSet<u32>,
-    /// Where the next record goes, as long as there are free blocks.
-    current: Option<u32>,
-    /// Where it goes when there are no free blocks anywhere.
-    growing: Option<u32>,
-    blocks_a_segment: usize,
-    blocks: usize,
-    live: usize,
-}
-
-impl Class {
-    /// Whether clearing a segment is worth while: a quarter of the blocks is free, and there is room for what is in it.
-    fn is_sparse(&self) -> bool {
-        let free = self.blocks - self.live;
-        free * 4 > self.blocks && self.segments.len() > 1 && free >= self.blocks_a_segment
-    }
-}
-
-impl Arena {
-    pub(super) fn new() -> Self {
-        Self {
-            segments: Vec::new(),
-            vacant: BTreeSet::new(),
-            classes: Vec::new(),
-            len: 0,
-            touched_bytes: 0,
-            fresh_stamp: 0,
-            clearing: None,
-        }
-    }
-
-    /// Records in the arena.
-    pub(super) fn len(&self) -> usize {
-        self.len
-    }
-
-    /// Bytes of memory that was used, free blocks included.
-    pub(super) fn allocated_bytes(&self) -> usize {
-        self.touched_bytes
-            + self.segments.capacity() * size_of::<Option<Segment>>()
-            + self.classes.capacity() * size_of::<Class>()
-    }
-
-    /// A block for a record of `len` bytes. Its place is [`Unfiled`](Place::Unfiled), the rest is for the caller to
-    /// write.
-    pub(super) fn allocate(&mut self, len: usize) -> u32 {
-        let units = block_units(len);
-        let number = if units > SHARED_UNITS { self.add_segment(units) } else { self.segment_for(units) };
-        let fresh_stamp = self.fresh_stamp;
-        let segment = self.segment_mut(number as usize);
-        let is_fresh = segment.free == NIL;
-        let unit = if is_fresh {
-            let unit = segment.used_units as usize;
-            segment.used_units += units as u32;
-            record::set_stamp(segment.block_mut(unit), fresh_stamp);
-            unit
-        } else {
-            let unit = segment.free as usize;
-            segment.free = next_free(segment.block(unit));
-            unit
-        };
-        record::set_place(segment.block_mut(unit), Place::Unfiled);
-        segment.live += 1;
-        self.touched_bytes += if is_fresh { units * UNIT_BYTES } else { 0 };
-        if units <= SHARED_UNITS {
-            let class = &mut self.classes[class_of(units)];
-            class.blocks += usize::from(is_fresh);
-            class.live += 1;
-        }
-        self.len += 1;
-        number << SEGMENT_BITS | unit as u32
-    }
-
-    /// Gives back the block of that name, which must be in use.
-    pub(super) fn free(&mut self, name: u32) {
-        let (number, unit) = split(name);
-        let segment = self.segment_mut(number);
-        let next = segment.free;
-        let was_full = next == NIL;
-        let block = segment.block_mut(unit);
-        record::set_place(block, Place::Free);
-        set_next_free(block, next);
-        segment.free = unit as u32;
-        segment.live -= 1;
-        let (is_empty, units) = (segment.live == 0, segment.block_units as usize);
-        self.len -= 1;
-        let number = number as u32;
-        if units <= SHARED_UNITS {
-            let is_clearing = self.is_clearing(number);
-            let class = &mut self.classes[class_of(units)];
-            class.live -= 1;
-            if was_full && !is_clearing && class.current != Some(number) {
-                class.with_holes.insert(number);
-            }
-        }
-        if is_empty {
-            self.release(number);
-        }
-    }
-
-    /// Whether a record of `len` bytes may take the place of the one of that name.
-    pub(super) fn fits(&self, name: u32, len: usize) -> bool {
-        self.segment(split(name).0).block_units as usize == block_units(len)
-    }
-
-    /// The record of that name, if it is the name of one. Names may be used again, so whoever kept one has to look
-    /// whether it is the same record.
-    pub(super) fn get(&self, name: u32) -> Option<&[u8]> {
-        let (number, unit) = split(name);
-        let segment = self.segments.get(number)?.as_ref()?;
-        let is_block =
-            (unit as u32).is_multiple_of(segment.block_units) && (unit as u32) < segment.used_units;
-        let block = is_block.then(|| segment.block(unit))?;
-        (record::place(block) != Place::Free).then_some(block)
-    }
-
-    /// Asks for the front of the record of that name, if there is one.
-    pub(super) fn prefetch(&self, name: u32) {
-        let (number, unit) = split(name);
-        if let Some(Some(segment)) = self.segments.get(number)
-            && let Some(front) = segment.memory.get(unit * UNIT_BYTES..)
-            && let Some([first, .., last]) = front.get(..LOOKED_UP_BYTES.min(front.len()))
-        {
-            // A block may begin late in a cache line.
-            prefetch(first);
-            prefetch(last);
-        }
-    }
-
-    /// Some of the records that stand in the way of giving memory back, if there are any: each has to be
-    /// [moved](Self::move_record) before this is asked again. Looks at up to `budget` blocks, which it takes off `budget`.
-    pub(super) fn next_to_move(&mut self, budget: &mut usize) -> Moves {
-        let mut found = Moves::EMPTY;
-        let clearing = self.clearing.or_else(|| Some((self.choose_to_clear()?, 0)));
-        let Some((number, mut unit)) = clearing else { return found };
-        let segment = self.segment(number as usize);
-        let (units, block_units) = (segment.used_units, segment.block_units);
-        debug_assert!(unit < units, "what was to be moved was not");
-        while unit < units && *budget > 0 && !found.is_full() {
-            *budget -= 1;
-            if record::place(segment.block(unit as usize)) != Place::Free {
-                found.push(number << SEGMENT_BITS | unit);
-            }
-            unit += block_units;
-        }
-        self.clearing = Some((number, unit));
-        found
-    }
-
-    /// Bytes of the block of that name.
-    pub(super) fn block_bytes(&self, name: u32) -> usize {
-        self.segment(split(name).0).block_bytes()
-    }
-
-    /// Whether [`next_to_move`](Self::next_to_move) has something to do. O(number of sizes).
-    pub(super) fn is_sparse(&self) -> bool {
-        self.clearing.is_some() || self.classes.iter().any(Class::is_sparse)
-    }
-
-    /// Copies the record to a new block, frees the old one and gives the new name.
-    pub(super) fn move_record(&mut self, name: u32) -> u32 {
-        let (number, unit) = split(name);
-        let moved = self.allocate(self.segment(number).block_bytes());
-        let (moved_number, moved_unit) = split(moved);
-        let segments = self.segments.get_disjoint_mut([number, moved_number]);
-        let [Some(from), Some(to)] = segments.expect("a segment that is being cleared takes no records")
-        else {
-            unreachable!("both are in use")
-        };
-        record::copy(from.block(unit), to.block_mut(moved_unit));
-        self.free(name);
-        moved
-    }
-
-    /// The first record from the name `from` on, in the order of memory; every block looked at is taken off `budget`.
-    pub(super) fn next_from(&self, from: u32, budget: &mut usize) -> Step {
-        let (mut number, mut unit) = split(from);
-        while let Some(segment) = self.segments.get(number) {
-            let Some(segment) = segment else {
-                (number, unit) = (number + 1, 0);
-                continue;
-            };
-            let (units, step) = (segment.used_units as usize, segment.block_units as usize);
-            if unit > 0 && unit < units {
-                unit = unit.next_multiple_of(step);
-            }
-            while unit < units {
-                let name = (number << SEGMENT_BITS | unit) as u32;
-                if *budget == 0 {
-                    return Step::Paused(name);
-                }
-                *budget -= 1;
-                if record::place(&self[name]) != Place::Free {
-                    return Step::Record(name);
-                }
-                unit += step;
-            }
-            (number, unit) = (number + 1, 0);
-        }
-        Step::End
-    }
-
-    /// Panics where the segments contradict themselves or each other, for tests.
-    pub(super) fn check_invariants(&self) {
-        let (mut len, mut touched_bytes) = (0, 0);
-        let mut classes: Vec<_> = self.classes.iter().map(|_| (0, 0, 0)).collect();
-        for (number, segment) in self.segments.iter().enumerate() {
-            let number = number as u32;
-            assert_eq!(self.vacant.contains(&number), segment.is_none(), "segment {number} is vacant");
-            let Some(segment) = segment else { continue };
-            let units = (0..segment.used_units).step_by(segment.block_units as usize);
-            let live = units.filter(|unit| self.get(number << SEGMENT_BITS | unit).is_some()).count();
-            let (mut at, mut free) = (segment.free, 0);
-            while at != NIL {
-                free += 1;
-                at = next_free(segment.block(at as usize));
-            }
-            assert_eq!(live, segment.live as usize, "live blocks of segment {number}");
-            assert_eq!(live + free, segment.blocks(), "blocks of segment {number}");
-            len += live;
-            touched_bytes += segment.touched_bytes();
-            if segment.block_units as usize <= SHARED_UNITS {
-                let at = class_of(segment.block_units as usize);
-                let class = &self.classes[at];
-                let counted = &mut classes[at];
-                *counted = (counted.0 + 1, counted.1 + segment.blocks(), counted.2 + live);
-                assert!(class.segments.contains(&number), "the class does not know segment {number}");
-                let is_listed = class.with_holes.contains(&number);
-                let is_open = class.current != Some(number) && !self.is_clearing(number);
-                assert_eq!(is_listed, is_open && segment.free != NIL, "holes of segment {number}");
-            }
-        }
-        let known = self.classes.iter().map(|class| (class.segments.len(), class.blocks, class.live));
-        assert!(known.eq(classes), "segments, blocks and records by size");
-        assert_eq!((len, touched_bytes), (self.len, self.touched_bytes), "records, bytes");
-    }
-
-    fn segment(&self, number: usize) -> &Segment {
-        self.segments[number].as_ref().expect("the name of a record leads to a segment in use")
-    }
-
-    fn segment_mut(&mut self, number: usize) -> &mut Segment {
-        self.segments[number].as_mut().expect("the name of a record leads to a segment in use")
-    }
-
-    fn is_clearing(&self, number: u32) -> bool {
-        self.clearing.is_some_and(|(clearing, _)| clearing == number)
-    }
-
-    /// The segment that the next record of this size goes to.
-    fn segment_for(&mut self, units: usize) -> u32 {
-        let at = class_of(units);
-        if at >= self.classes.len() {
-            self.classes.resize_with(at + 1, Class::default);
-        }
-        let class = &self.classes[at];
-        if let Some(current) = class.current.filter(|&current| self.segment(current as usize).free != NIL) {
-            return current;
-        }
-        let growing = class.growing.filter(|&growing| self.segment(growing as usize).can_grow());
-        let class = &mut self.classes[at];
-        class.current = class.with_holes.pop_first();
-        if let Some(number) = class.current.or(growing) {
-            return number;
-        }
-        let number = self.add_segment(units);
-        self.classes[at].growing = Some(number);
-        self.classes[at].blocks_a_segment = SEGMENT_UNITS / units;
-        number
-    }
-
-    fn add_segment(&mut self, units: usize) -> u32 {
-        let number = self.vacant.pop_first().unwrap_or_else(|| {
-            assert!(
-                self.segments.len() < NIL as usize >> SEGMENT_BITS,
-                "a shard holds less than 64 GiB, and fewer than 65,535 schedules of more than 512 KiB"
-            );
-            self.segments.push(None);
-            self.segments.len() as u32 - 1
-        });
-        let memory = Memory::new(if units > SHARED_UNITS { units } else { SEGMENT_UNITS } * UNIT_BYTES);
-        self.segments[number as usize] =
-            Some(Segment { memory, block_units: units as u32, used_units: 0, live: 0, free: NIL });
-        if units <= SHARED_UNITS {
-            self.classes[class_of(units)].segments.push(number);
-        }
-        number
-    }
-
-    /// Takes a segment without records out of use, or makes it as new.
-    fn release(&mut self, number: u32) {
-        // Far from what its blocks may have had by now.
-        self.fresh_stamp = self.fresh_stamp.wrapping_add(101);
-        let segment = self.segment_mut(number as usize);
-        let (units, blocks, touched_bytes) =
-            (segment.block_units as usize, segment.blocks(), segment.touched_bytes());
-        self.touched_bytes -= touched_bytes;
-        if self.clearing.is_some_and(|(clearing, _)| clearing == number) {
-            self.clearing = None;
-        }
-        if units <= SHARED_UNITS {
-            let class = &mut self.classes[class_of(units)];
-            class.blocks -= blocks;
-            class.with_holes.remove(&number);
-            class.current = class.current.filter(|&current| current != number);
-            if class.growing == Some(number) && touched_bytes <= KEPT_BYTES {
-                let segment = self.segment_mut(number as usize);
-                segment.used_units = 0;
-                segment.free = NIL;
-                return;
-            }
-            class.growing = class.growing.filter(|&growing| growing != number);
-            class.segments.retain(|&other| other != number);
-        }
-        self.segments[number as usize] = None;
-        self.vacant.insert(number);
-    }
-
-    /// Takes the emptiest segment of a size of which too many blocks are free out of use.
-    fn choose_to_clear(&mut self) -> Option<u32> {
-        let class = self.classes.iter_mut().find(|class| class.is_sparse())?;
-        let live = |number: u32| self.segments[number as usize].as_ref().map_or(0, |segment| segment.live);
-        // One that is empty is kept for what comes next, and has nothing to clear.
-        let used = class.segments.iter().copied().filter(|&number| live(number) > 0);
-        let number = used.min_by_key(|&number| live(number))?;
-        class.with_holes.remove(&number);
-        class.current = class.current.filter(|&current| current != number);
-        class.growing = class.growing.filter(|&growing| growing != number);
-        Some(number)
-    }
-}
-
-impl std::ops::Index<u32> for Arena {
-    type Output = [u8];
-    /// The block of that name.
-    fn index(&self, name: u32) -> &[u8] {
-        let (number, unit) = split(name);
-        self.segment(number).block(unit)
-    }
-}
-
-impl std::ops::IndexMut<u32> for Arena {
-    fn index_mut(&mut self, name: u32) -> &mut [u8] {
-        let (number, unit) = split(name);
-        self.segment_mut(number).block_mut(unit)
-    }
-}
-
+/// A name's segment, and the unit there.
 fn split(name: u32) -> (usize, usize) {
     ((name >> SEGMENT_BITS) as usize, name as usize & (SEGMENT_UNITS - 1))
-}
-
-/// The size of the block for a record of `len` bytes.
-fn block_units(len: usize) -> usize {
-    // A free block holds the link and the place.
-    let units = len.max(record::FREE_BYTES + 1).div_ceil(UNIT_BYTES);
-    if units <= FINE_UNITS || units > SHARED_UNITS {
-        return units;
-    }
-    units.next_multiple_of(1 << (units.ilog2() - SIZE_BITS))
-}
-
-/// The number of a size that [`block_units`] gives.
-fn class_of(units: usize) -> usize {
-    if units <= FINE_UNITS {
-        return units;
-    }
-    let bits = units.ilog2();
-    let step = units >> (bits - SIZE_BITS) & ((1 << SIZE_BITS) - 1);
-    FINE_UNITS + (((bits - FINE_BITS) as usize) << SIZE_BITS) + step
-}
-
-fn next_free(block: &[u8]) -> u32 {
-    u32::from_le_bytes(block[..4].try_into().expect("four bytes"))
-}
-
-fn set_next_free(block: &mut [u8], next: u32) {
-    block[..4].copy_from_slice(&next.to_le_bytes());
 }
 
 #[cfg(test)]
@@ -538,7 +400,7 @@ mod tests {
     }
 
     /// The place and the stamp, which are not the caller's to write.
-    const NOT_THE_CALLERS: std::ops::Range<usize> = record::FREE_BYTES..record::FREE_BYTES + 2;
+    const NOT_THE_CALLERS: std::ops::Range<usize> = entry::FREE_BYTES..entry::FREE_BYTES + 2;
 
     fn is_filled(arena: &Arena, name: u32, len: usize, mark: u8) -> bool {
         let bytes = arena[name][..len].iter().enumerate();
@@ -550,26 +412,11 @@ mod tests {
         while arena.is_sparse() {
             let before = budget;
             for &name in arena.next_to_move(&mut budget).names() {
-                let new = arena.move_record(name);
+                let new = arena.move_entry(name);
                 moved(name, new);
             }
             assert!(budget < before, "nothing was looked at");
         }
-    }
-
-    #[test]
-    fn sizes_waste_little_and_are_told_apart() {
-        let mut last = (0, 0);
-        for len in 1..=SHARED_UNITS * UNIT_BYTES {
-            let units = block_units(len);
-            let class = class_of(units);
-            assert!(
-                units * UNIT_BYTES >= len && units * UNIT_BYTES < (len.max(17) + 16).max(len * 17 / 16 + 16)
-            );
-            assert!(class == last.1 && units == last.0 || class > last.1 && units > last.0, "{len}");
-            last = (units, class);
-        }
-        assert!(last.1 < 256);
     }
 
     #[test]
@@ -621,6 +468,28 @@ mod tests {
     }
 
     #[test]
+    fn a_segment_is_cleared_only_if_what_is_in_it_has_room_elsewhere() {
+        let mut arena = Arena::new();
+        let a_segment = SEGMENT_UNITS / block_units(300);
+        let names: Vec<u32> = (0..3 * a_segment).map(|_| arena.allocate(300)).collect();
+        let mut to_free = names.into_iter().step_by(3);
+        // A third of each segment will be free: as many blocks in two as the third has entries, if not one less.
+        to_free.by_ref().take(a_segment - 1).for_each(|name| arena.free(name));
+        assert!(!arena.is_sparse() && arena.next_to_move(&mut usize::MAX.clone()).names().is_empty());
+        to_free.for_each(|name| arena.free(name));
+        assert!(arena.is_sparse());
+        let touched_bytes = arena.touched_bytes;
+        while arena.is_sparse() {
+            for &name in arena.next_to_move(&mut usize::MAX.clone()).names() {
+                arena.move_entry(name);
+                assert!(arena.touched_bytes <= touched_bytes, "the arena grows to be cleared");
+            }
+        }
+        arena.check_invariants();
+        assert_eq!(arena.touched_bytes, touched_bytes / 3 * 2);
+    }
+
+    #[test]
     fn a_segment_that_is_kept_although_empty_is_not_cleared() {
         let mut arena = Arena::new();
         let names: Vec<u32> = (0..65_546).map(|_| arena.allocate(17)).collect();
@@ -637,7 +506,7 @@ mod tests {
     }
 
     #[test]
-    fn a_large_record_has_memory_of_its_own_and_gives_it_back() {
+    fn a_large_entry_has_memory_of_its_own_and_gives_it_back() {
         let mut arena = Arena::new();
         let small = arena.allocate(40);
         let large = arena.allocate(5_000_000);
@@ -657,15 +526,15 @@ mod tests {
         for len in [100, 5_000_000] {
             let mut arena = Arena::new();
             let name = arena.allocate(len);
-            let stamp = record::renew_stamp(&mut arena[name]);
+            let stamp = entry::renew_stamp(&mut arena[name]);
             arena.free(name);
             assert_eq!(arena.allocate(len), name, "or the test is none");
-            assert_ne!(record::renew_stamp(&mut arena[name]), stamp, "{len} bytes");
+            assert_ne!(entry::renew_stamp(&mut arena[name]), stamp, "{len} bytes");
         }
     }
 
     #[test]
-    fn only_a_record_of_about_its_size_fits_a_block() {
+    fn only_an_entry_of_about_its_size_fits_a_block() {
         let mut arena = Arena::new();
         let name = arena.allocate(100);
         let fitting: Vec<usize> = (0..1_000).filter(|&len| arena.fits(name, len)).collect();
@@ -687,13 +556,13 @@ mod tests {
 
     #[test]
     fn an_empty_segment_is_kept_if_little_of_it_was_used() {
-        for (records, is_kept) in [(10, true), (1_000, false)] {
+        for (entries, is_kept) in [(10, true), (1_000, false)] {
             let mut arena = Arena::new();
-            let names: Vec<u32> = (0..records).map(|_| arena.allocate(300)).collect();
+            let names: Vec<u32> = (0..entries).map(|_| arena.allocate(300)).collect();
             for &name in &names {
                 arena.free(name);
             }
-            assert_eq!(arena.segments[0].is_some(), is_kept, "after {records} records");
+            assert_eq!(arena.segments[0].is_some(), is_kept, "after {entries} entries");
             arena.check_invariants();
         }
     }
@@ -702,7 +571,7 @@ mod tests {
     fn a_name_inside_a_block_or_outside_all_names_nothing() {
         let mut arena = Arena::new();
         let name = arena.allocate(100);
-        // Whatever is in it: here, what would be places of records.
+        // Whatever is in it: here, what would be places of entries.
         fill(&mut arena, name, 100, Place::Waiting as u8);
         assert!(arena.get(name).is_some());
         let last = (SEGMENT_UNITS - 1) as u32;
@@ -722,7 +591,7 @@ mod tests {
         let batch = arena.next_to_move(&mut budget);
         assert_eq!((budget, batch.names()), (0, &names[2 * a_segment..][..10]));
         for &name in batch.names() {
-            arena.move_record(name);
+            arena.move_entry(name);
             arena.check_invariants();
         }
         move_all(&mut arena, |_, _| ());
@@ -746,7 +615,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn records_keep_what_is_in_them(
+        fn entries_keep_what_is_in_them(
             steps in prop::collection::vec((0..8u8, 1..40_000usize, any::<prop::sample::Index>()), 1..40),
         ) {
             let mut arena = Arena::new();
@@ -781,7 +650,7 @@ mod tests {
                         let mut budget = len % 50;
                         for &name in arena.next_to_move(&mut budget).names() {
                             let entry = model.remove(&name).unwrap();
-                            model.insert(arena.move_record(name), entry);
+                            model.insert(arena.move_entry(name), entry);
                         }
                     }
                     _ => {}
@@ -794,7 +663,7 @@ mod tests {
                 let (mut walked, mut from, mut budget) = (Vec::new(), 0, 1 + len % 9);
                 loop {
                     match arena.next_from(from, &mut budget) {
-                        Step::Record(name) => {
+                        Step::Entry(name) => {
                             walked.push(name);
                             from = name + 1;
                         }

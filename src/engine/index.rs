@@ -1,47 +1,26 @@
-//! From the hash of an ID to its record, in tables that grow and shrink a little at a time.
+//! From the hash of an ID to its entry, in tables that grow and shrink a little at a time.
 //!
 //! One hash table would double: at a hundred million IDs a standstill of seconds. Instead there are many small ones
 //! and linear hashing (Litwin, VLDB 1980): the number of tables follows the number of IDs one by one, and adding a
 //! table splits just one other. A round of splits doubles the tables; those the round has not come to yet hold twice
 //! as much as the rest, so a table holds between half and twice the mean.
 //!
-//! A table is an array of buckets, each a cache line: a look-up costs one miss here, and one for the record. With each
-//! name is the whole hash, so neither another ID nor growing reads a record in vain.
+//! A table is an array of buckets, each a cache line: a look-up costs one miss here, and one for the entry. With each
+//! name is the whole hash, so neither another ID nor growing reads an entry in vain.
 
-use std::hash::Hasher;
+mod table;
 
-use foldhash::SharedSeed;
-use foldhash::quality::FoldHasher;
+use super::hasher::IdHasher;
+use table::Table;
 
-use super::prefetch::prefetch;
-
-/// The mean entries a table at which one more table is made. Before its turn a table holds twice that, in some 40 KB: so
-/// neither moving its entries nor the memory for it takes longer than a fraction of a millisecond.
-const MEAN_ENTRIES: usize = 2_048;
+/// The mean names a table at which one more table is made. Before its turn a table holds twice that, in some 40 KB: so
+/// neither moving its names nor the memory for it takes longer than a fraction of a millisecond.
+const MEAN_NAMES: usize = 2_048;
 
 /// Fewer than the mean divided by this, and a table is merged away: far enough off for nothing to swing.
 const SPARSE_DIVISOR: usize = 4;
 
-/// The keyed hash of IDs and names; the seed is a secret against producers who choose theirs to collide.
-#[derive(Clone, Debug)]
-pub(super) struct IdHasher {
-    secret: SharedSeed,
-    seed: u64,
-}
-
-impl IdHasher {
-    pub(super) fn new(seed: u64) -> Self {
-        Self { secret: SharedSeed::from_u64(seed), seed }
-    }
-
-    pub(super) fn hash64(&self, bytes: &[u8]) -> u64 {
-        let mut hasher = FoldHasher::with_seed(self.seed, &self.secret);
-        hasher.write(bytes);
-        hasher.finish()
-    }
-}
-
-/// Names of records by the hash of their ID.
+/// Names of entries by the hash of their ID.
 #[derive(Debug)]
 pub(super) struct Index {
     hasher: IdHasher,
@@ -50,23 +29,23 @@ pub(super) struct Index {
     tables: Vec<Table>,
     round_bits: u32,
     len: usize,
-    mean_entries: usize,
+    mean_names: usize,
 }
 
 impl Index {
     /// An index with tables, though not yet memory, for `expected` IDs.
     pub(super) fn new(hash_seed: u64, expected: usize) -> Self {
-        Self::with_mean(hash_seed, expected, MEAN_ENTRIES)
+        Self::with_mean(hash_seed, expected, MEAN_NAMES)
     }
 
-    fn with_mean(hash_seed: u64, expected: usize, mean_entries: usize) -> Self {
-        let tables = expected.div_ceil(mean_entries).clamp(1, 1 << 31);
+    fn with_mean(hash_seed: u64, expected: usize, mean_names: usize) -> Self {
+        let tables = expected.div_ceil(mean_names).clamp(1, 1 << 31);
         Self {
             hasher: IdHasher::new(hash_seed),
             tables: std::iter::repeat_with(Table::default).take(tables).collect(),
             round_bits: tables.ilog2(),
             len: 0,
-            mean_entries,
+            mean_names,
         }
     }
 
@@ -79,29 +58,29 @@ impl Index {
         self.hasher.hash64(id) as u32
     }
 
-    /// The record of this hash for which `is_it` holds.
+    /// The entry of this hash for which `is_it` holds.
     pub(super) fn find(&self, hash: u32, is_it: impl FnMut(u32) -> bool) -> Option<u32> {
         self.tables[self.table_of(hash)].find(hash, is_it)
     }
 
-    /// Adds the record `name`, whose ID is not in the index; splits at most one table.
+    /// Adds the entry `name`, whose ID is not in the index; splits at most one table.
     pub(super) fn insert(&mut self, hash: u32, name: u32) {
         let table = self.table_of(hash);
         self.tables[table].insert(hash, name);
         self.len += 1;
-        if self.len > self.tables.len() * self.mean_entries {
+        if self.len > self.tables.len() * self.mean_names {
             self.split_next();
         }
     }
 
-    /// Takes out the record `name`, which must be there.
+    /// Takes out the entry `name`, which must be there.
     pub(super) fn remove(&mut self, hash: u32, name: u32) {
         let table = self.table_of(hash);
         self.tables[table].remove(hash, name);
         self.len -= 1;
     }
 
-    /// The record `old`, which must be there, is called `new` from now on.
+    /// The entry `old`, which must be there, is called `new` from now on.
     pub(super) fn rename(&mut self, hash: u32, old: u32, new: u32) {
         let table = self.table_of(hash);
         self.tables[table].rename(hash, old, new);
@@ -109,17 +88,14 @@ impl Index {
 
     /// Merges at most one table away if there are far too many for what is left.
     pub(super) fn contract(&mut self) {
-        if self.tables.len() > 1 && self.len < self.tables.len() * self.mean_entries / SPARSE_DIVISOR {
+        if self.tables.len() > 1 && self.len < self.tables.len() * self.mean_names / SPARSE_DIVISOR {
             self.merge_last();
         }
     }
 
     /// Asks for what a look-up of `hash` reads first.
     pub(super) fn prefetch(&self, hash: u32) {
-        let table = &self.tables[self.table_of(hash)];
-        if !table.buckets.is_empty() {
-            prefetch(&table.buckets[table.home(hash)]);
-        }
+        self.tables[self.table_of(hash)].prefetch(hash);
     }
 
     /// Gives every hash that is `from` or later, and its name, to `f`, a table at a time; and says where to go on.
@@ -140,22 +116,22 @@ impl Index {
 
     /// Bytes of the tables.
     pub(super) fn allocated_bytes(&self) -> usize {
-        let buckets: usize = self.tables.iter().map(|table| table.buckets.len()).sum();
-        buckets * size_of::<Bucket>() + self.tables.capacity() * size_of::<Table>()
+        let buckets: usize = self.tables.iter().map(Table::allocated_bytes).sum();
+        buckets + self.tables.capacity() * size_of::<Table>()
     }
 
-    /// Panics where the tables contradict themselves or the hashes of the records, for tests.
+    /// Panics where the tables contradict themselves or the hashes of the entries, for tests.
     pub(super) fn check_invariants(&self, hash_of: impl Fn(u32) -> u32) {
         assert_eq!(self.round_bits, self.tables.len().ilog2(), "the round does not fit the tables");
         for (number, table) in self.tables.iter().enumerate() {
             table.check_invariants();
             for (hash, name) in table.iter() {
-                assert_eq!(hash_of(name), hash, "record {name} is under the wrong hash");
-                assert_eq!(self.table_of(hash), number, "record {name} is in the wrong table");
+                assert_eq!(hash_of(name), hash, "entry {name} is under the wrong hash");
+                assert_eq!(self.table_of(hash), number, "entry {name} is in the wrong table");
             }
         }
-        let len: usize = self.tables.iter().map(|table| table.len).sum();
-        assert_eq!(len, self.len, "the number of entries is wrong");
+        let len: usize = self.tables.iter().map(Table::len).sum();
+        assert_eq!(len, self.len, "the number of names is wrong");
     }
 
     fn table_of(&self, hash: u32) -> usize {
@@ -168,7 +144,7 @@ impl Index {
         let new_bit = 1 << self.round_bits;
         let turn = self.tables.len() - new_bit;
         let whole = std::mem::take(&mut self.tables[turn]);
-        let mut halves = [Table::for_entries(whole.len / 2), Table::for_entries(whole.len / 2)];
+        let mut halves = [Table::for_names(whole.len() / 2), Table::for_names(whole.len() / 2)];
         for (hash, name) in whole.iter() {
             halves[usize::from(hash as usize & new_bit != 0)].insert(hash, name);
         }
@@ -183,7 +159,7 @@ impl Index {
         let upper = self.tables.pop().expect("there is always a table");
         self.round_bits = self.tables.len().ilog2();
         let turn = self.tables.len() - (1 << self.round_bits);
-        let mut whole = Table::for_entries(self.tables[turn].len + upper.len);
+        let mut whole = Table::for_names(self.tables[turn].len() + upper.len());
         for (hash, name) in self.tables[turn].iter().chain(upper.iter()) {
             whole.insert(hash, name);
         }
@@ -219,183 +195,20 @@ impl Turn {
     }
 }
 
-/// Entries in a bucket.
-const BUCKET_ENTRIES: usize = 7;
-
-/// A cache line of a table.
-#[derive(Clone, Copy, Debug)]
-#[repr(C, align(64))]
-struct Bucket {
-    hashes: [u32; BUCKET_ENTRIES],
-    /// A bit for each entry that is used.
-    used: u32,
-    names: [u32; BUCKET_ENTRIES],
-    /// How many entries belong here, or in a bucket before, and are in a later one because this one was full.
-    passed: u32,
-}
-
-const _: () = assert!(size_of::<Bucket>() == 64);
-
-impl Bucket {
-    const EMPTY: Self = Self { hashes: [0; BUCKET_ENTRIES], used: 0, names: [0; BUCKET_ENTRIES], passed: 0 };
-    const ALL_USED: u32 = (1 << BUCKET_ENTRIES) - 1;
-
-    /// A bit for each used entry of this hash.
-    fn matches(&self, hash: u32) -> u32 {
-        let mut bits = 0;
-        for (at, &other) in self.hashes.iter().enumerate() {
-            bits |= u32::from(other == hash) << at;
-        }
-        bits & self.used
-    }
-}
-
-/// Buckets, each overflowing into the next.
-#[derive(Debug, Default)]
-struct Table {
-    buckets: Box<[Bucket]>,
-    len: usize,
-}
-
-impl Table {
-    /// An empty table with room for this many entries and a few more.
-    fn for_entries(entries: usize) -> Self {
-        let buckets = (entries + entries / 4).div_ceil(BUCKET_ENTRIES);
-        Self { buckets: vec![Bucket::EMPTY; buckets].into_boxed_slice(), len: 0 }
-    }
-
-    /// The bucket in which a hash is looked for first. There must be one.
-    fn home(&self, hash: u32) -> usize {
-        // All hashes of a table have their lower bits in common, so the upper ones decide, well mixed.
-        let mixed = hash.wrapping_mul(0x9e37_79b9);
-        ((u64::from(mixed) * self.buckets.len() as u64) >> u32::BITS) as usize
-    }
-
-    fn after(&self, bucket: usize) -> usize {
-        if bucket + 1 == self.buckets.len() { 0 } else { bucket + 1 }
-    }
-
-    fn find(&self, hash: u32, is_it: impl FnMut(u32) -> bool) -> Option<u32> {
-        self.position(hash, is_it).map(|(bucket, at)| self.buckets[bucket].names[at])
-    }
-
-    /// The bucket, and the entry in it.
-    fn position(&self, hash: u32, mut is_it: impl FnMut(u32) -> bool) -> Option<(usize, usize)> {
-        if self.buckets.is_empty() {
-            return None;
-        }
-        let home = self.home(hash);
-        let mut number = home;
-        loop {
-            let bucket = &self.buckets[number];
-            let mut matches = bucket.matches(hash);
-            while matches != 0 {
-                let at = matches.trailing_zeros() as usize;
-                if is_it(bucket.names[at]) {
-                    return Some((number, at));
-                }
-                matches &= matches - 1;
-            }
-            if bucket.passed == 0 {
-                return None;
-            }
-            number = self.after(number);
-            if number == home {
-                return None;
-            }
-        }
-    }
-
-    fn insert(&mut self, hash: u32, name: u32) {
-        // Seven eighths full at most: fuller, and too many would pass their bucket.
-        if (self.len + 1) * 8 > self.buckets.len() * BUCKET_ENTRIES * 7 {
-            self.rebuild(self.len + 1);
-        }
-        let mut number = self.home(hash);
-        while self.buckets[number].used == Bucket::ALL_USED {
-            self.buckets[number].passed += 1;
-            number = self.after(number);
-        }
-        let bucket = &mut self.buckets[number];
-        let at = bucket.used.trailing_ones() as usize;
-        bucket.hashes[at] = hash;
-        bucket.names[at] = name;
-        bucket.used |= 1 << at;
-        self.len += 1;
-    }
-
-    fn remove(&mut self, hash: u32, name: u32) {
-        let (found, at) = self.known_position(hash, name);
-        self.buckets[found].used &= !(1 << at);
-        let mut number = self.home(hash);
-        while number != found {
-            self.buckets[number].passed -= 1;
-            number = self.after(number);
-        }
-        self.len -= 1;
-        // A quarter full: far enough from where growing ends for nothing to swing.
-        if self.len * 4 < self.buckets.len() * BUCKET_ENTRIES && self.buckets.len() > 1 {
-            self.rebuild(self.len);
-        }
-    }
-
-    fn rename(&mut self, hash: u32, old: u32, new: u32) {
-        let (bucket, at) = self.known_position(hash, old);
-        self.buckets[bucket].names[at] = new;
-    }
-
-    fn known_position(&self, hash: u32, name: u32) -> (usize, usize) {
-        self.position(hash, |other| other == name).expect("every record is in the index under its hash")
-    }
-
-    fn rebuild(&mut self, entries: usize) {
-        let mut rebuilt = Self::for_entries(entries + entries / 8);
-        for (hash, name) in self.iter() {
-            rebuilt.insert(hash, name);
-        }
-        *self = rebuilt;
-    }
-
-    /// Hashes and names.
-    fn iter(&self) -> impl Iterator<Item = (u32, u32)> {
-        self.buckets.iter().flat_map(|bucket| {
-            let is_used = |at: &usize| bucket.used >> at & 1 == 1;
-            (0..BUCKET_ENTRIES).filter(is_used).map(|at| (bucket.hashes[at], bucket.names[at]))
-        })
-    }
-
-    fn check_invariants(&self) {
-        let mut passed = vec![0; self.buckets.len()];
-        for (found, bucket) in self.buckets.iter().enumerate() {
-            for at in (0..BUCKET_ENTRIES).filter(|at| bucket.used >> at & 1 == 1) {
-                let mut number = self.home(bucket.hashes[at]);
-                while number != found {
-                    passed[number] += 1;
-                    number = self.after(number);
-                }
-            }
-        }
-        for (bucket, passed) in self.buckets.iter().zip(passed) {
-            assert_eq!(bucket.passed, passed, "how many passed a bucket");
-        }
-        assert_eq!(self.iter().count(), self.len, "the length of a table");
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
     use std::collections::BTreeMap;
 
-    /// An index over records whose names are their own IDs.
+    /// An index over entries whose names are their own IDs.
     fn hash_of(index: &Index, name: u32) -> u32 {
         index.hash(&name.to_le_bytes())
     }
 
-    fn with_mean(expected: usize, mean_entries: usize) -> (Index, Index) {
-        let index = Index::with_mean(7, expected, mean_entries);
-        let hashes = Index::with_mean(7, 0, mean_entries);
+    fn with_mean(expected: usize, mean_names: usize) -> (Index, Index) {
+        let index = Index::with_mean(7, expected, mean_names);
+        let hashes = Index::with_mean(7, 0, mean_names);
         (index, hashes)
     }
 
@@ -410,21 +223,21 @@ mod tests {
 
     #[test]
     fn no_table_is_large_and_none_is_wasteful() {
-        let (mut index, hashes) = with_mean(0, MEAN_ENTRIES);
+        let (mut index, hashes) = with_mean(0, MEAN_NAMES);
         let count = 300_000;
         for name in 0..count {
             index.insert(hash_of(&hashes, name), name);
             if name % 1_000 == 999 {
-                let entries = name as usize + 1;
+                let names = name as usize + 1;
                 assert!(
-                    index.allocated_bytes() <= entries * 16 + 4_096,
-                    "{} bytes for {entries}",
+                    index.allocated_bytes() <= names * 16 + 4_096,
+                    "{} bytes for {names}",
                     index.allocated_bytes()
                 );
             }
         }
-        assert!(index.tables.iter().all(|table| table.len <= 5 * MEAN_ENTRIES / 2));
-        assert_eq!(index.tables.len(), (count as usize).div_ceil(MEAN_ENTRIES));
+        assert!(index.tables.iter().all(|table| table.len() <= 5 * MEAN_NAMES / 2));
+        assert_eq!(index.tables.len(), (count as usize).div_ceil(MEAN_NAMES));
         index.check_invariants(|name| hash_of(&hashes, name));
 
         let full = index.allocated_bytes();
@@ -435,33 +248,6 @@ mod tests {
         assert_eq!(index.tables.len(), 1);
         assert!(index.allocated_bytes() < full / 100);
         index.check_invariants(|name| hash_of(&hashes, name));
-    }
-
-    #[test]
-    fn few_pass_their_bucket_although_hashes_of_a_table_share_their_lower_bits() {
-        // As in one of 4,096 tables: 2^13 hashes with the same lower 12 bits, at the fullest.
-        let mut table = Table::for_entries(0);
-        for upper in 0..1u32 << 13 {
-            table.insert(upper.wrapping_mul(0x85eb_ca77) << 12 | 0xabc, upper);
-        }
-        let passed: u32 = table.buckets.iter().map(|bucket| bucket.passed).sum();
-        assert!(passed < 1 << 11, "{passed} of {} passed a bucket", 1 << 13);
-        table.check_invariants();
-    }
-
-    #[test]
-    fn hashes_that_are_all_the_same_stay_apart() {
-        let mut table = Table::default();
-        for name in 0..100 {
-            table.insert(u32::MAX, name);
-        }
-        for name in (0..100).rev() {
-            assert_eq!(table.find(u32::MAX, |other| other == name), Some(name));
-            table.rename(u32::MAX, name, name + 1_000);
-            table.remove(u32::MAX, name + 1_000);
-            table.check_invariants();
-        }
-        assert_eq!(table.find(u32::MAX, |_| true), None);
     }
 
     #[test]

@@ -9,6 +9,8 @@
 //! Invariants: nothing is sealed unless Live; an entry leaves the set only because the log said so ([`Shard::apply`],
 //! [`Shard::settle`]); every entry of a sealed batch is in flight until it is settled or released.
 
+use std::ops::Range;
+
 use super::pending::{BatchLimits, EntryState, Handle, PendingSet, Upserted};
 use crate::schedule::{Format, Headers, Schedule};
 
@@ -71,12 +73,18 @@ pub enum Applied {
 pub struct Shard {
     pending: PendingSet,
     phase: Phase,
+    /// Whether the survivors of the load are in the wheel: then a shard that has caught up is live at once.
     filed: bool,
+    /// Everything below this offset is applied; it never goes back.
     applied: i64,
+    /// What was sealed last, until it is released. Who left it in the meantime, settled, set aside or replaced, is still
+    /// listed, but not in flight.
     batch: Vec<Handle>,
     /// IDs whose version in the batch was replaced.
     contested: Vec<Vec<u8>>,
-    own_unread: std::ops::Range<i64>,
+    /// Offsets of own records that are not committed yet. Whoever reads them all the same passes them by: settling applies
+    /// them.
+    own_unread: Range<i64>,
 }
 
 impl Shard {
@@ -141,14 +149,6 @@ impl Shard {
         }
     }
 
-    fn progress(&mut self) {
-        if let Phase::CatchingUp { target } = self.phase
-            && self.applied >= target
-        {
-            self.phase = if self.filed { Phase::Live } else { Phase::Filing };
-        }
-    }
-
     /// Applies one record, in log order.
     pub fn apply(&mut self, offset: i64, id: &[u8], change: &Change<'_>) -> Applied {
         if self.own_unread.contains(&offset) {
@@ -173,24 +173,6 @@ impl Shard {
         };
         self.reached(offset + 1);
         applied
-    }
-
-    fn remove(&mut self, offset: i64, id: &[u8]) -> Applied {
-        if self.pending.remove(id, offset).is_some() { Applied::Removed } else { Applied::Unknown }
-    }
-
-    fn acknowledge(&mut self, offset: i64, id: &[u8], fired: i64) -> Applied {
-        let overtaken = self.pending.get(id).and_then(|(handle, held)| {
-            let newer_than_fired = fired < held.offset && held.offset < offset;
-            newer_than_fired.then_some(handle)
-        });
-        match overtaken {
-            Some(handle) => {
-                self.pending.hold(handle);
-                Applied::Overtaken(handle)
-            }
-            None => self.remove(offset, id),
-        }
     }
 
     /// When there may be something to seal: epoch milliseconds, a lower bound. `None` unless live and not empty.
@@ -245,7 +227,7 @@ impl Shard {
     /// Ends the batch: entries that were neither settled nor set aside are due again at once.
     pub fn release(&mut self) {
         for handle in self.batch.drain(..) {
-            self.pending.settle_back(handle);
+            self.pending.release(handle);
         }
         self.contested.clear();
         self.own_unread = 0..0;
@@ -258,7 +240,7 @@ impl Shard {
     }
 
     /// The shard's own records lie at these offsets, not yet committed.
-    pub fn expect_own(&mut self, offsets: std::ops::Range<i64>) {
+    pub fn expect_own(&mut self, offsets: Range<i64>) {
         self.own_unread = offsets;
     }
 
@@ -272,6 +254,35 @@ impl Shard {
     #[must_use]
     pub fn state_of(&self, id: &[u8]) -> Option<EntryState> {
         self.pending.get(id).map(|(_, view)| view.state)
+    }
+
+    /// Goes on from catching up if the target is reached.
+    fn progress(&mut self) {
+        if let Phase::CatchingUp { target } = self.phase
+            && self.applied >= target
+        {
+            self.phase = if self.filed { Phase::Live } else { Phase::Filing };
+        }
+    }
+
+    /// Applies a record that takes away whatever its key had before.
+    fn remove(&mut self, offset: i64, id: &[u8]) -> Applied {
+        if self.pending.remove(id, offset).is_some() { Applied::Removed } else { Applied::Unknown }
+    }
+
+    /// Applies a tombstone that acknowledges the firing of the version `fired`.
+    fn acknowledge(&mut self, offset: i64, id: &[u8], fired: i64) -> Applied {
+        let overtaken = self.pending.get(id).and_then(|(handle, held)| {
+            let newer_than_fired = fired < held.offset && held.offset < offset;
+            newer_than_fired.then_some(handle)
+        });
+        match overtaken {
+            Some(handle) => {
+                self.pending.hold(handle);
+                Applied::Overtaken(handle)
+            }
+            None => self.remove(offset, id),
+        }
     }
 }
 

@@ -5,7 +5,7 @@
 use hashbrown::HashTable;
 use slab::Slab;
 
-use super::index::IdHasher;
+use super::hasher::IdHasher;
 
 /// A destination topic of a set, as a number.
 ///

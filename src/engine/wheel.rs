@@ -1,4 +1,4 @@
-//! A hierarchical timing wheel over epoch milliseconds: which record is due next.
+//! A hierarchical timing wheel over epoch milliseconds: which entry is due next.
 //!
 //! Eleven levels, each a ring of 128 slots; a slot of one level spans 64 of the level below. Of its ring a level uses
 //! two windows of 64 slots: the window that the wheel's time is in, and the next.
@@ -24,25 +24,22 @@
 //!
 //! The hierarchy is Varghese and Lauck's (SOSP 1987).
 
-use super::hints::{CHUNK_HINTS, Chunks, Hint, List};
+mod slot;
 
-const LEVELS: usize = 11;
-const SLOT_BITS: u32 = 6;
-/// Slots in a window.
-const WINDOW: u64 = 1 << SLOT_BITS;
-/// Slots in a ring: two windows.
-const RING: usize = 2 * WINDOW as usize;
+use super::hint::Hint;
+use super::hint_list::{CHUNK_HINTS, Chunks, List};
+use slot::{LEVELS, RING, Slot};
 
-/// When a hint leaves a slot of this level or of one below, its record is asked for within seconds: so it is read ahead.
+/// When a hint leaves a slot of this level or of one below, its entry is asked for within seconds: so it is read ahead.
 const LAST_READ_AHEAD_LEVEL: usize = 2;
 
-/// The records that the hints of a wheel name.
-pub trait Records {
-    /// When the record is due, epoch milliseconds; `None` if the hint is stale.
+/// The entries that the hints of a wheel name.
+pub trait Entries {
+    /// When the entry is due, epoch milliseconds; `None` if the hint is stale.
     fn due_ms(&self, hint: Hint) -> Option<i64>;
-    /// Told that the records of these hints will be asked for soon.
+    /// Told that the entries of these hints will be asked for soon.
     fn read_ahead(&self, hints: &[Hint]);
-    /// Takes hints whose time has come. Some may be stale; the others' records are due at exactly `due_ms`.
+    /// Takes hints whose time has come. Some may be stale; the others' entries are due at exactly `due_ms`.
     fn expire(&mut self, hints: &[Hint], due_ms: i64);
 }
 
@@ -85,39 +82,6 @@ struct Sweep {
     chunks_left: usize,
 }
 
-/// A slot, and when it begins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Slot {
-    level: usize,
-    start: u64,
-}
-
-impl Slot {
-    /// The slot of `level` with the number `absolute`, counted from the epoch.
-    fn new(level: usize, absolute: u64) -> Self {
-        Self { level, start: absolute << shift(level) }
-    }
-
-    /// The slot of `level` that `time` falls into.
-    fn of(level: usize, time: u64) -> Self {
-        Self::new(level, time >> shift(level))
-    }
-
-    fn list(self) -> usize {
-        list_of(self.level, self.start)
-    }
-
-    /// When what is in the slot may be filed in the level below: one slot ahead of its start.
-    fn prepare_at(self) -> u64 {
-        if self.level == 0 { u64::MAX } else { self.start.saturating_sub(1 << shift(self.level)) }
-    }
-
-    /// The last millisecond of the slot.
-    fn last(self) -> u64 {
-        self.start | ((1 << shift(self.level)) - 1)
-    }
-}
-
 impl Wheel {
     /// An empty wheel whose time is `start_ms`.
     #[must_use]
@@ -158,7 +122,7 @@ impl Wheel {
         if due <= self.elapsed {
             return Filed::Expired;
         }
-        self.push(level_for(self.elapsed, due), due, hint);
+        self.push(due, hint);
         Filed::Waiting
     }
 
@@ -175,13 +139,13 @@ impl Wheel {
         (self.prepare_at != u64::MAX).then(|| self.prepare_at.max(self.elapsed) as i64)
     }
 
-    /// Moves time to `now_ms`, or as far as `budget` hints allow, and gives those that expire to `records`, in the
+    /// Moves time to `now_ms`, or as far as `budget` hints allow, and gives those that expire to `entries`, in the
     /// order of their due times. Takes what it uses off `budget`; a chunk of up to 63 hints is finished even if the
     /// budget is not that large.
     ///
     /// Returns true when nothing due by `now_ms` is left in the wheel; if false, a later call goes on from there. A
     /// time before the wheel's changes nothing: what is in the wheel is due later.
-    pub fn advance(&mut self, now_ms: i64, budget: &mut usize, records: &mut impl Records) -> bool {
+    pub fn advance(&mut self, now_ms: i64, budget: &mut usize, entries: &mut impl Entries) -> bool {
         let now = on_wheel(now_ms);
         while let Some(slot) = self.first
             && slot.start <= now
@@ -191,7 +155,7 @@ impl Wheel {
             }
             // Where a slot is not empty yet, what remains in it may be due at its start: time stays there until then.
             self.elapsed = self.elapsed.max(slot.start);
-            *budget = budget.saturating_sub(self.drain_chunk(slot, records));
+            *budget = budget.saturating_sub(self.drain_chunk(slot, entries));
         }
         self.elapsed = self.elapsed.max(now);
         true
@@ -200,17 +164,17 @@ impl Wheel {
     /// Moves hints down that may be moved ahead of time, up to about `budget` of them, which it takes off `budget`.
     ///
     /// Returns true when nothing is left to move until time goes on.
-    pub fn prepare(&mut self, budget: &mut usize, records: &mut impl Records) -> bool {
+    pub fn prepare(&mut self, budget: &mut usize, entries: &mut impl Entries) -> bool {
         if self.prepare_at > self.elapsed {
             return true;
         }
         for level in 1..LEVELS {
-            let next = Slot::new(level, (self.elapsed >> shift(level)) + 1);
+            let next = Slot::of(level, self.elapsed).next();
             while self.is_occupied(next.list()) {
                 if *budget == 0 {
                     return false;
                 }
-                *budget = budget.saturating_sub(self.drain_chunk(next, records));
+                *budget = budget.saturating_sub(self.drain_chunk(next, entries));
             }
         }
         true
@@ -255,7 +219,10 @@ impl Wheel {
     pub fn count_until(&self, until_ms: i64) -> usize {
         let until = on_wheel(until_ms);
         let occupied = (0..self.lists.len()).filter(|&list| self.is_occupied(list));
-        occupied.filter(|&list| self.slot_of(list).start <= until).map(|list| self.lists[list].len()).sum()
+        occupied
+            .filter(|&list| Slot::of_list(list, self.elapsed).start <= until)
+            .map(|list| self.lists[list].len())
+            .sum()
     }
 
     /// Bytes of the wheel and its hints.
@@ -264,20 +231,20 @@ impl Wheel {
         size_of_val(&*self.lists) + self.chunks.allocated_bytes()
     }
 
-    /// Panics where the wheel contradicts itself or the records, whose due times `due_ms` gives as
-    /// [`Records::due_ms`], for tests. Gives the hints that are not stale and in the right slot: each record that waits
+    /// Panics where the wheel contradicts itself or the entries, whose due times `due_ms` gives as
+    /// [`Entries::due_ms`], for tests. Gives the hints that are not stale and in the right slot: each entry that waits
     /// has to be among them.
     pub fn check_invariants(&self, due_ms: impl Fn(Hint) -> Option<i64>) -> Vec<Hint> {
         let mut current = Vec::new();
         for (number, list) in self.lists.iter().enumerate() {
             assert_eq!(self.is_occupied(number), !list.is_empty(), "the bit of list {number} is wrong");
-            let slot = self.slot_of(number);
+            let slot = Slot::of_list(number, self.elapsed);
             assert!(list.is_empty() || slot.last() >= self.elapsed, "a slot of the past is occupied");
             for hint in list.iter(&self.chunks) {
                 let Some(due_ms) = due_ms(hint) else { continue };
                 let due = on_wheel(due_ms);
                 // A stale hint may look current where stamps have come round; in another slot it leads nowhere.
-                if (slot.start..=slot.last()).contains(&due) {
+                if slot.contains(due) {
                     assert!(due >= self.elapsed, "{hint:?} is overdue");
                     current.push(hint);
                 }
@@ -303,44 +270,23 @@ impl Wheel {
 
     /// What `first` and `prepare_at` should be.
     fn look_ahead(&self) -> (Option<Slot>, u64) {
-        let firsts = (0..LEVELS).filter_map(|level| self.first_of(level));
+        let levels = self.occupied.iter().enumerate();
+        let firsts = levels.filter_map(|(level, &occupied)| Slot::first_of(level, occupied, self.elapsed));
         firsts.fold((None, u64::MAX), |(first, prepare_at), slot| {
             let first = Some(first.filter(|first: &Slot| first.start <= slot.start).unwrap_or(slot));
             (first, prepare_at.min(slot.prepare_at()))
         })
     }
 
-    /// The first occupied slot of a level.
-    fn first_of(&self, level: usize) -> Option<Slot> {
-        let occupied = self.occupied[level];
-        if occupied == 0 {
-            return None;
-        }
-        let first = self.first_in_window(level);
-        let ahead = occupied.rotate_right((first % RING as u64) as u32).trailing_zeros();
-        Some(Slot::new(level, first + u64::from(ahead)))
-    }
-
-    /// The number, counted from the epoch, of the first slot of the level's current window.
-    fn first_in_window(&self, level: usize) -> u64 {
-        self.elapsed >> shift(level) & !(WINDOW - 1)
-    }
-
-    /// The slot that the list `number` stands for now.
-    fn slot_of(&self, number: usize) -> Slot {
-        let (level, place) = (number / RING, (number % RING) as u64);
-        let first = self.first_in_window(level);
-        Slot::new(level, first + (place.wrapping_sub(first) & (RING as u64 - 1)))
-    }
-
     fn is_occupied(&self, list: usize) -> bool {
         self.occupied[list / RING] >> (list % RING) & 1 == 1
     }
 
-    fn push(&mut self, level: usize, due: u64, hint: Hint) {
-        let slot = Slot::of(level, due);
+    /// Adds a hint that is due at `due`, later than now.
+    fn push(&mut self, due: u64, hint: Hint) {
+        let slot = Slot::for_due(due, self.elapsed);
         let list = slot.list();
-        self.occupied[level] |= 1 << (list % RING);
+        self.occupied[slot.level] |= 1 << (list % RING);
         self.lists[list].push(&mut self.chunks, hint);
         self.len += 1;
         self.prepare_at = self.prepare_at.min(slot.prepare_at());
@@ -350,7 +296,7 @@ impl Wheel {
     }
 
     /// Files a chunk of the slot anew, nearer to its time. Returns how many hints it had.
-    fn drain_chunk(&mut self, slot: Slot, records: &mut impl Records) -> usize {
+    fn drain_chunk(&mut self, slot: Slot, entries: &mut impl Entries) -> usize {
         let list = slot.list();
         let mut taken = [Hint::NONE; CHUNK_HINTS];
         let hints = self.lists[list].pop_chunk(&mut self.chunks, &mut taken);
@@ -359,18 +305,18 @@ impl Wheel {
             self.note_emptied(list);
         }
         if slot.level == 0 {
-            records.expire(hints, slot.start as i64);
+            entries.expire(hints, slot.start as i64);
             return hints.len();
         }
-        if slot.level <= LAST_READ_AHEAD_LEVEL || !is_in_hint(slot) {
-            records.read_ahead(hints);
+        if slot.level <= LAST_READ_AHEAD_LEVEL || !slot.is_in_hint() {
+            entries.read_ahead(hints);
         }
         for &hint in &*hints {
-            let Some(due) = due_in(slot, hint, records) else { continue };
+            let Some(due) = due_in(slot, hint, entries) else { continue };
             if due <= self.elapsed {
-                records.expire(&[hint], due as i64);
+                entries.expire(&[hint], due as i64);
             } else {
-                self.push(level_for(self.elapsed, due), due, hint);
+                self.push(due, hint);
             }
         }
         hints.len()
@@ -407,47 +353,26 @@ fn on_wheel(ms: i64) -> u64 {
     ms.max(0) as u64
 }
 
-/// The lowest bit of a time that tells slots of this level apart.
-fn shift(level: usize) -> u32 {
-    SLOT_BITS * level as u32
-}
-
-fn list_of(level: usize, time: u64) -> usize {
-    level * RING + (time >> shift(level)) as usize % RING
-}
-
-/// The lowest level whose windows reach `due` when the wheel's time is `elapsed`, which is earlier.
-fn level_for(elapsed: u64, due: u64) -> usize {
-    // A due time nearer than a window's span is in the current window or the next, so this level will do…
-    let level = (((due - elapsed) | (WINDOW - 1)).ilog2() / SLOT_BITS) as usize;
-    // …and so may the one below, whose window is nearer than twice its span, but none lower.
-    let windows_below = (due >> shift(level)) - (elapsed >> shift(level));
-    level - usize::from(level > 0 && windows_below <= 1)
-}
-
-/// Whether a hint says when, within the slot, its record is due.
-fn is_in_hint(slot: Slot) -> bool {
-    shift(slot.level) <= Hint::DUE_BITS
-}
-
-/// When the record of a hint in `slot` is due; `None` if the slot is too wide for the hint alone to say it and the
+/// When the entry of a hint in `slot` is due; `None` if the slot is too wide for the hint alone to say it and the
 /// hint is stale.
-fn due_in(slot: Slot, hint: Hint, records: &impl Records) -> Option<u64> {
-    if is_in_hint(slot) {
-        return Some(slot.start | u64::from(hint.lower_due()) & ((1 << shift(slot.level)) - 1));
+fn due_in(slot: Slot, hint: Hint, entries: &impl Entries) -> Option<u64> {
+    if slot.is_in_hint() {
+        return Some(slot.at(hint.lower_due().into()));
     }
-    let due = on_wheel(records.due_ms(hint)?);
-    (slot.start..=slot.last()).contains(&due).then_some(due)
+    let due = on_wheel(entries.due_ms(hint)?);
+    slot.contains(due).then_some(due)
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
 
+    use super::slot::shift;
+    use super::slot::tests::edges;
     use super::*;
     use proptest::prelude::*;
 
-    /// Records that are nothing but due times; a removed one is `None`.
+    /// Entries that are nothing but due times; a removed one is `None`.
     #[derive(Clone, Default)]
     struct Dues {
         due_ms: Vec<Option<i64>>,
@@ -459,14 +384,14 @@ mod tests {
             Self { due_ms: dues_ms.iter().copied().map(Some).collect(), expired: Vec::new() }
         }
 
-        /// Files the record `name`.
+        /// Files the entry `name`.
         fn file(&self, wheel: &mut Wheel, name: u32) -> Filed {
             let due_ms = self.due_ms[name as usize].unwrap();
             wheel.file(Hint::new(name, 0, due_ms), due_ms)
         }
     }
 
-    impl Records for Dues {
+    impl Entries for Dues {
         fn due_ms(&self, hint: Hint) -> Option<i64> {
             self.due_ms[hint.name() as usize]
         }
@@ -485,15 +410,15 @@ mod tests {
         }
     }
 
-    fn advance(wheel: &mut Wheel, records: &mut Dues, now_ms: i64) -> Vec<u32> {
+    fn advance(wheel: &mut Wheel, entries: &mut Dues, now_ms: i64) -> Vec<u32> {
         let mut budget = 1_000_000;
-        assert!(wheel.advance(now_ms, &mut budget, records));
-        records.check(wheel);
-        std::mem::take(&mut records.expired)
+        assert!(wheel.advance(now_ms, &mut budget, entries));
+        entries.check(wheel);
+        std::mem::take(&mut entries.expired)
     }
 
     impl Dues {
-        /// Checks the wheel; once expired, a record is not waiting any more.
+        /// Checks the wheel; once expired, an entry is not waiting any more.
         fn check(&mut self, wheel: &Wheel) {
             for &name in &self.expired {
                 self.due_ms[name as usize] = None;
@@ -502,31 +427,21 @@ mod tests {
         }
     }
 
-    /// The times at which a level, a slot or the arithmetic ends, and their neighbours.
-    fn edges() -> Vec<i64> {
-        let powers = [0, 1, 6, 7, 12, 13, 18, 24, 36, 42, 48, 54, 60, 61, 62].map(|power| 1i64 << power);
-        let around = powers.iter().flat_map(|&edge| [edge - 1, edge, edge + 1]);
-        let mut edges: Vec<_> = around.chain([i64::MIN, -65, -1, i64::MAX - 1, i64::MAX, 3 << 48]).collect();
-        edges.sort_unstable();
-        edges.dedup();
-        edges
-    }
-
     #[test]
     fn every_edge_expires_when_it_is_due_and_not_before() {
         let edges = edges();
         for &start_ms in &edges {
             for &due_ms in &edges {
                 for &now_ms in &edges {
-                    let mut records = Dues::new(&[due_ms]);
+                    let mut entries = Dues::new(&[due_ms]);
                     let mut wheel = Wheel::new(start_ms);
-                    if records.file(&mut wheel, 0) == Filed::Expired {
+                    if entries.file(&mut wheel, 0) == Filed::Expired {
                         assert!(due_ms <= start_ms.max(0), "{due_ms} came early at {start_ms}");
                         continue;
                     }
                     let wake_ms = wheel.next_wake_ms().unwrap();
                     assert!(wake_ms <= due_ms, "waking at {wake_ms} for {due_ms}");
-                    let expired = !advance(&mut wheel, &mut records, now_ms).is_empty();
+                    let expired = !advance(&mut wheel, &mut entries, now_ms).is_empty();
                     assert_eq!(expired, due_ms <= now_ms, "{due_ms} from {start_ms} at {now_ms}");
                     assert_eq!(wheel.next_wake_ms().is_none(), expired);
                 }
@@ -535,33 +450,20 @@ mod tests {
     }
 
     #[test]
-    fn the_level_is_the_lowest_whose_windows_reach() {
-        let edges: Vec<u64> = edges().iter().map(|&edge| on_wheel(edge)).collect();
-        for &elapsed in &edges {
-            for &due in edges.iter().filter(|&&due| due > elapsed) {
-                let window = |time: u64, level| time.checked_shr(shift(level) + SLOT_BITS).unwrap_or(0);
-                let reaches = |&level: &usize| window(due, level) - window(elapsed, level) <= 1;
-                let lowest = (0..LEVELS).find(reaches).unwrap();
-                assert_eq!(level_for(elapsed, due), lowest, "{due} from {elapsed}");
-            }
-        }
-    }
-
-    #[test]
     fn waking_when_told_meets_each_due_time_after_a_few_hops() {
         for prepares in [false, true] {
             let edges = edges();
-            let mut records = Dues::new(&edges);
+            let mut entries = Dues::new(&edges);
             let mut wheel = Wheel::new(0);
             let mut waiting: Vec<_> = (0..edges.len() as u32).collect();
-            waiting.retain(|&name| records.file(&mut wheel, name) == Filed::Waiting);
+            waiting.retain(|&name| entries.file(&mut wheel, name) == Filed::Waiting);
             let mut hops = 0;
             while let Some(wake_ms) = wheel.next_wake_ms() {
                 let prepare_ms = wheel.next_prepare_ms().filter(|_| prepares);
                 let now_ms = prepare_ms.map_or(wake_ms, |prepare_ms| prepare_ms.min(wake_ms));
-                let expired = advance(&mut wheel, &mut records, now_ms);
-                assert!(!prepares || wheel.prepare(&mut 1_000, &mut records));
-                records.check(&wheel);
+                let expired = advance(&mut wheel, &mut entries, now_ms);
+                assert!(!prepares || wheel.prepare(&mut 1_000, &mut entries));
+                entries.check(&wheel);
                 let rest = waiting.split_off(expired.len());
                 assert_eq!(waiting, expired, "out of order at {now_ms}");
                 assert!(expired.iter().all(|&name| edges[name as usize] == wake_ms));
@@ -579,83 +481,83 @@ mod tests {
         // Two weeks of schedules, one a minute; then the boundary of a slot that spans twelve days.
         let boundary_ms = 1_000 << shift(5);
         let dues: Vec<i64> = (0..20_000).map(|minute| boundary_ms + minute * 60_000).collect();
-        let mut records = Dues::new(&dues);
+        let mut entries = Dues::new(&dues);
         let mut wheel = Wheel::new(boundary_ms - (5 << shift(5)));
         for name in 0..dues.len() as u32 {
-            records.file(&mut wheel, name);
+            entries.file(&mut wheel, name);
         }
         loop {
             let ahead_ms = wheel.next_prepare_ms().unwrap();
             if ahead_ms >= boundary_ms {
                 break;
             }
-            assert!(wheel.advance(ahead_ms, &mut 0, &mut records), "nothing is due yet");
-            while !wheel.prepare(&mut 100, &mut records) {}
-            records.check(&wheel);
+            assert!(wheel.advance(ahead_ms, &mut 0, &mut entries), "nothing is due yet");
+            while !wheel.prepare(&mut 100, &mut entries) {}
+            entries.check(&wheel);
         }
         let mut budget = 1_000;
-        assert!(wheel.advance(boundary_ms, &mut budget, &mut records));
-        assert_eq!((records.expired.len(), budget), (1, 999), "the boundary costs what is due at it");
+        assert!(wheel.advance(boundary_ms, &mut budget, &mut entries));
+        assert_eq!((entries.expired.len(), budget), (1, 999), "the boundary costs what is due at it");
     }
 
     #[test]
-    fn a_jump_to_the_end_of_time_passes_every_record() {
+    fn a_jump_to_the_end_of_time_passes_every_entry() {
         let dues: Vec<i64> = (0..500).map(|i| i64::MAX / 500 * i + i).collect();
-        let mut records = Dues::new(&dues);
+        let mut entries = Dues::new(&dues);
         let mut wheel = Wheel::new(-1);
         let waiting: Vec<u32> =
-            (0..500).filter(|&name| records.file(&mut wheel, name) == Filed::Waiting).collect();
-        assert_eq!(advance(&mut wheel, &mut records, i64::MAX), waiting);
+            (0..500).filter(|&name| entries.file(&mut wheel, name) == Filed::Waiting).collect();
+        assert_eq!(advance(&mut wheel, &mut entries, i64::MAX), waiting);
         assert!(wheel.is_empty());
     }
 
     #[test]
     fn what_is_due_together_comes_in_the_order_it_was_filed() {
-        let mut records = Dues::new(&[5_000; 200]);
+        let mut entries = Dues::new(&[5_000; 200]);
         let mut wheel = Wheel::new(0);
         for name in 0..200 {
-            records.file(&mut wheel, name);
+            entries.file(&mut wheel, name);
         }
-        assert_eq!(advance(&mut wheel, &mut records, 9_999), (0..200).collect::<Vec<_>>());
+        assert_eq!(advance(&mut wheel, &mut entries, 9_999), (0..200).collect::<Vec<_>>());
     }
 
     #[test]
     fn a_budget_is_exceeded_by_less_than_a_chunk() {
-        let mut records = Dues::new(&[5_000; 1_000]);
+        let mut entries = Dues::new(&[5_000; 1_000]);
         let mut wheel = Wheel::new(0);
         for name in 0..1_000 {
-            records.file(&mut wheel, name);
+            entries.file(&mut wheel, name);
         }
         let is_about_100 = |count: usize| (100..100 + CHUNK_HINTS).contains(&count);
-        assert!(wheel.advance(4_950, &mut 0, &mut records), "nothing is due yet");
-        assert!(!wheel.prepare(&mut 100, &mut records));
-        let moved = wheel.lists[list_of(0, 5_000)].len();
+        assert!(wheel.advance(4_950, &mut 0, &mut entries), "nothing is due yet");
+        assert!(!wheel.prepare(&mut 100, &mut entries));
+        let moved = wheel.lists[Slot::of(0, 5_000).list()].len();
         assert!(is_about_100(moved), "{moved} were moved down");
-        while !wheel.prepare(&mut 100, &mut records) {}
+        while !wheel.prepare(&mut 100, &mut entries) {}
         let mut budget = 100;
-        assert!(!wheel.advance(5_000, &mut budget, &mut records));
-        assert!(is_about_100(records.expired.len()), "{} expired", records.expired.len());
+        assert!(!wheel.advance(5_000, &mut budget, &mut entries));
+        assert!(is_about_100(entries.expired.len()), "{} expired", entries.expired.len());
         assert_eq!(budget, 0);
     }
 
     #[test]
-    fn a_hint_of_long_ago_does_not_follow_its_record_to_another_slot() {
-        // Of slots this wide the record is asked, and its stamp may have come round in the meantime.
+    fn a_hint_of_long_ago_does_not_follow_its_entry_to_another_slot() {
+        // Of slots this wide the entry is asked, and its stamp may have come round in the meantime.
         let [then_ms, now_ms] = [5 << shift(5), 9 << shift(5)];
-        let mut records = Dues::new(&[then_ms]);
+        let mut entries = Dues::new(&[then_ms]);
         let mut wheel = Wheel::new(0);
-        records.file(&mut wheel, 0);
-        records.due_ms[0] = Some(now_ms);
-        assert!(wheel.advance(then_ms, &mut 100, &mut records));
-        assert!(wheel.is_empty() && records.expired.is_empty());
+        entries.file(&mut wheel, 0);
+        entries.due_ms[0] = Some(now_ms);
+        assert!(wheel.advance(then_ms, &mut 100, &mut entries));
+        assert!(wheel.is_empty() && entries.expired.is_empty());
     }
 
     #[test]
     fn slots_are_counted_by_their_start() {
-        let records = Dues::new(&[1, 63, 64, 127, 128, 4_096, 1 << 48]);
+        let entries = Dues::new(&[1, 63, 64, 127, 128, 4_096, 1 << 48]);
         let mut wheel = Wheel::new(0);
         for name in 0..7 {
-            records.file(&mut wheel, name);
+            entries.file(&mut wheel, name);
         }
         let counts = [0, 1, 63, 64, 126, 127, 128, 4_095, 4_096, 1 << 47, 1 << 48];
         let counts = counts.map(|until_ms| wheel.count_until(until_ms));
@@ -665,23 +567,23 @@ mod tests {
     #[test]
     fn a_sweep_drops_what_is_stale_and_nothing_else() {
         let dues: Vec<i64> = (0..5_000).map(|i| 1 + i * i * 37).collect();
-        let mut records = Dues::new(&dues);
+        let mut entries = Dues::new(&dues);
         let mut wheel = Wheel::new(0);
         for name in 0..5_000 {
-            records.file(&mut wheel, name);
+            entries.file(&mut wheel, name);
         }
         for name in (0..5_000).filter(|name| name % 5 != 0) {
-            records.due_ms[name] = None;
+            entries.due_ms[name] = None;
         }
         let mut calls = 0;
-        while !wheel.sweep(&mut 100, |_| (), |hint| records.due_ms(hint).is_some()) {
-            records.check(&wheel);
+        while !wheel.sweep(&mut 100, |_| (), |hint| entries.due_ms(hint).is_some()) {
+            entries.check(&wheel);
             calls += 1;
         }
         assert!(calls > 20, "{calls} calls");
         assert_eq!(wheel.len(), 1_000);
         let expected: Vec<u32> = (0..5_000).filter(|name| name % 5 == 0).collect();
-        assert_eq!(advance(&mut wheel, &mut records, i64::MAX), expected);
+        assert_eq!(advance(&mut wheel, &mut entries, i64::MAX), expected);
         assert!(wheel.sweep(&mut 10_000, |_| (), |_| true), "an empty wheel is swept at once");
     }
 
@@ -701,22 +603,22 @@ mod tests {
         ) {
             // A few due times many times over, so that a slot has more than a chunk.
             let dues: Vec<i64> = dues.iter().copied().chain((1..copies).map(|_| dues[0])).collect();
-            let mut records = Dues::new(&dues);
+            let mut entries = Dues::new(&dues);
             let mut wheel = Wheel::new(start_ms);
             let mut waiting: Vec<u32> = (0..dues.len() as u32).collect();
-            waiting.retain(|&name| records.file(&mut wheel, name) == Filed::Waiting);
+            waiting.retain(|&name| entries.file(&mut wheel, name) == Filed::Waiting);
             for name in 0..dues.len() as u32 {
                 if !waiting.contains(&name) {
-                    records.due_ms[name as usize] = None;
+                    entries.due_ms[name as usize] = None;
                 }
             }
             times.sort_unstable_by_key(|&(now_ms, ..)| now_ms);
             let mut last_ms = i64::MIN;
             for (now_ms, budget, victim) in times {
                 let mut left = budget;
-                let done = wheel.advance(now_ms, &mut left, &mut records);
-                records.check(&wheel);
-                for name in std::mem::take(&mut records.expired) {
+                let done = wheel.advance(now_ms, &mut left, &mut entries);
+                entries.check(&wheel);
+                for name in std::mem::take(&mut entries.expired) {
                     prop_assert!(dues[name as usize] <= now_ms, "early");
                     prop_assert!(dues[name as usize] >= last_ms, "out of order");
                     last_ms = dues[name as usize];
@@ -729,18 +631,18 @@ mod tests {
                     prop_assert!(wheel.next_wake_ms().unwrap() <= first_ms, "waking late");
                 }
                 let mut left = budget;
-                let prepared = wheel.prepare(&mut left, &mut records);
+                let prepared = wheel.prepare(&mut left, &mut entries);
                 prop_assert!(prepared || left == 0);
-                records.check(&wheel);
-                prop_assert!(records.expired.is_empty(), "nothing expires by preparing");
+                entries.check(&wheel);
+                prop_assert!(entries.expired.is_empty(), "nothing expires by preparing");
                 if prepared && let (Some(ahead_ms), Some(wake_ms)) = (wheel.next_prepare_ms(), wheel.next_wake_ms()) {
                     prop_assert!(ahead_ms > wheel.now_ms() || wake_ms == wheel.now_ms(), "never done preparing");
                 }
                 if !waiting.is_empty() {
                     let victim = waiting.swap_remove(victim.index(waiting.len()));
-                    records.due_ms[victim as usize] = None;
-                    wheel.sweep(&mut budget.clone(), |_| (), |hint| records.due_ms(hint).is_some());
-                    records.check(&wheel);
+                    entries.due_ms[victim as usize] = None;
+                    wheel.sweep(&mut budget.clone(), |_| (), |hint| entries.due_ms(hint).is_some());
+                    entries.check(&wheel);
                 }
             }
         }

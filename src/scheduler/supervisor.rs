@@ -237,7 +237,8 @@ fn ask_to_reload(reloads: &Sender<Reload>, topic: String, partition: i32, reason
     }
 }
 
-/// Freeing millions of payloads takes seconds that the next owner need not wait for.
+/// Unmapping the segments and freeing the tables of a large shard takes tenths of a second that the next owner need not
+/// wait for.
 fn discard(shard: Shard) {
     if let Err(error) = spawn("discard".to_owned(), move || drop(shard)) {
         tracing::debug!("a shard was freed on its own thread: {error}");

@@ -84,7 +84,7 @@ const STEPS: &[(u8, Action)] = &[
         run.take_due(BatchLimits { max_count, max_bytes });
     }),
     (1, Run::drain),
-    (1, |run, a, _| run.settle_back(a)),
+    (1, |run, a, _| run.release(a)),
     (1, Run::set_aside),
     (1, Run::hold),
     (1, |run, _, b| run.finish_bulk([0, 1, 3, 1_000][b as usize % 4])),
@@ -332,7 +332,7 @@ impl Run {
             if !self.is_in_flight(handle, &id) || luck % 4 == 3 {
                 self.handles.push((handle, id));
             } else if luck.is_multiple_of(4) {
-                self.set.settle_back(handle);
+                self.set.release(handle);
                 self.entries.get_mut(&id).expect("in flight").state = State::Pending;
                 self.handles.push((handle, id));
             } else {
@@ -360,9 +360,9 @@ impl Run {
         }
     }
 
-    fn settle_back(&mut self, a: u64) {
+    fn release(&mut self, a: u64) {
         if let Some((handle, id)) = pick(&self.handles, a) {
-            self.set.settle_back(handle);
+            self.set.release(handle);
             if self.is_in_flight(handle, &id) {
                 self.entries.get_mut(&id).expect("in flight").state = State::Pending;
             }
@@ -512,7 +512,7 @@ impl Run {
             self.finish_bulk(10);
         }
         for (handle, id) in std::mem::take(&mut self.handles) {
-            self.set.settle_back(handle);
+            self.set.release(handle);
             if self.is_in_flight(handle, &id) {
                 self.entries.get_mut(&id).expect("in flight").state = State::Pending;
             }

@@ -1,4 +1,4 @@
-//! Everything about one schedule, packed into one run of bytes.
+//! An entry: everything about one schedule, packed into one run of bytes.
 //!
 //! Layout, integers little-endian, lengths and the topic as zigzag varints:
 //!
@@ -19,7 +19,7 @@
 //!
 //! What a look-up, a hint or a batch asks is in front, mostly in one cache line with the front of the ID.
 
-use super::hints::Hint;
+use super::hint::Hint;
 use super::topics::TopicId;
 use crate::schedule::{Format, Headers, varint};
 
@@ -70,7 +70,7 @@ const LENGTHS: usize = 6;
 /// The bytes in front that are the arena's to use while a place is [`Free`](Place::Free).
 pub(super) const FREE_BYTES: usize = PLACE_AT;
 
-/// What a record holds, borrowed.
+/// What an entry holds, borrowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Parts<'a> {
     pub(super) due_ms: i64,
@@ -94,12 +94,12 @@ impl Parts<'_> {
             + self.record_headers.as_packed().len()
     }
 
-    /// Bytes of the record.
+    /// Bytes of the entry.
     pub(super) fn packed_bytes(&self) -> usize {
         LENGTHS_AT + self.lengths().iter().map(|&len| varint::len(len)).sum::<usize>() + self.content_bytes()
     }
 
-    /// Writes the record to the front of `bytes`, which are at least [`packed_bytes`](Self::packed_bytes) long. Its
+    /// Writes the entry to the front of `bytes`, which are at least [`packed_bytes`](Self::packed_bytes) long. Its
     /// place and its stamp stay what they were there.
     pub(super) fn pack(&self, bytes: &mut [u8]) {
         bytes[..OFFSET_AT].copy_from_slice(&self.due_ms.to_le_bytes());
@@ -114,7 +114,7 @@ impl Parts<'_> {
             bytes[at..at + part.len()].copy_from_slice(part);
             at += part.len();
         }
-        debug_assert_eq!(at, self.packed_bytes(), "the length of a record was computed wrong");
+        debug_assert_eq!(at, self.packed_bytes(), "the length of an entry was computed wrong");
     }
 
     fn lengths(&self) -> [i64; LENGTHS] {
@@ -180,8 +180,8 @@ pub(super) fn set_place(bytes: &mut [u8], place: Place) {
     bytes[PLACE_AT] = place as u8;
 }
 
-/// The number that the record's hint has; it outlives the record, so that no hint to it is taken for one to the next
-/// record in the same bytes.
+/// The number that the entry's hint has; it outlives the entry, so that no hint to it is taken for one to the next
+/// entry in the same bytes.
 pub(super) fn stamp(bytes: &[u8]) -> u8 {
     bytes[STAMP_AT]
 }
@@ -190,7 +190,7 @@ pub(super) fn set_stamp(bytes: &mut [u8], stamp: u8) {
     bytes[STAMP_AT] = stamp;
 }
 
-/// Makes all hints to the record stale, and gives the stamp for the next.
+/// Makes all hints to the entry stale, and gives the stamp for the next.
 pub(super) fn renew_stamp(bytes: &mut [u8]) -> u8 {
     bytes[STAMP_AT] = bytes[STAMP_AT].wrapping_add(1);
     bytes[STAMP_AT]
@@ -203,7 +203,7 @@ pub(super) fn copy(from: &[u8], to: &mut [u8]) {
     to[STAMP_AT] = stamp;
 }
 
-/// Whether a hint in `place` leads to this record, and not to what was in its bytes before. The due time is compared as well:
+/// Whether a hint in `place` leads to this entry, and not to what was in its bytes before. The due time is compared as well:
 /// stamps come round, and then no hint must lead to the wrong time.
 pub(super) fn is_hinted(bytes: &[u8], hint: Hint, place: Place) -> bool {
     self::place(bytes) == place && Hint::new(hint.name(), stamp(bytes), due_ms(bytes)) == hint
