@@ -171,7 +171,7 @@ fn counted_fire(set: &mut PendingSet, count: u64) {
 
 /// What a slot of days costs when its time comes: all of it is filed more finely, nearly nothing is due.
 fn cascade() -> u64 {
-    let mut set = PendingSet::with_expected(42, HELD as usize);
+    let mut set = PendingSet::new(42);
     set.start_time_by(BEGIN_MS);
     let slot_ms = (BEGIN_MS / SLOT_MS + 2) * SLOT_MS;
     let mut all = inputs(0..HELD, 1);
@@ -275,7 +275,7 @@ fn counted_encode_json(inputs: &[Input], headers: Headers<'_>, record: &mut Vec<
 
 /// A loaded set.
 fn live() -> PendingSet {
-    let mut set = PendingSet::with_expected(42, HELD as usize);
+    let mut set = PendingSet::new(42);
     set.start_time_by(BEGIN_MS);
     put_all(&mut set, &inputs(0..HELD, 1), 0);
     while !set.finish_bulk(ADVANCE_BUDGET) {}

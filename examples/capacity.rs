@@ -153,7 +153,7 @@ impl Run {
                 clocks.cost.as_nanos()
             );
         }
-        let mut set = PendingSet::with_expected(42, options.count as usize);
+        let mut set = PendingSet::new(42);
         set.start_time_by(BEGIN_MS);
         let (id, value) = (vec![0; options.id.into()], vec![0; options.value]);
         Self {

@@ -153,6 +153,11 @@ impl Arena {
         found
     }
 
+    /// Whether a segment is being cleared that is not empty yet.
+    pub(super) fn has_begun_to_clear(&self) -> bool {
+        self.clearing.is_some()
+    }
+
     /// Bytes of the block of that name.
     pub(super) fn block_bytes(&self, name: u32) -> usize {
         self.segment(split(name).0).block_bytes()

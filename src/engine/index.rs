@@ -9,9 +9,11 @@
 //! name is the whole hash, so neither another ID nor growing reads an entry in vain.
 
 mod table;
+mod tables;
 
 use super::hasher::IdHasher;
 use table::Table;
+use tables::Tables;
 
 /// The mean names a table at which one more table is made. Before its turn a table holds twice that, in some 40 KB: so
 /// neither moving its names nor the memory for it takes longer than a fraction of a millisecond.
@@ -26,27 +28,19 @@ pub(super) struct Index {
     hasher: IdHasher,
     /// Table `t` holds the hashes whose lower bits are `t`: `round_bits + 1` bits in the tables that this round has
     /// split and those it has made, `round_bits` in the others. So there are between `2^round_bits` and twice as many.
-    tables: Vec<Table>,
+    tables: Tables,
     round_bits: u32,
     len: usize,
     mean_names: usize,
 }
 
 impl Index {
-    /// An index with tables, though not yet memory, for `expected` IDs.
-    pub(super) fn new(hash_seed: u64, expected: usize) -> Self {
-        Self::with_mean(hash_seed, expected, MEAN_NAMES)
+    pub(super) fn new(hash_seed: u64) -> Self {
+        Self::with_mean(hash_seed, MEAN_NAMES)
     }
 
-    fn with_mean(hash_seed: u64, expected: usize, mean_names: usize) -> Self {
-        let tables = expected.div_ceil(mean_names).clamp(1, 1 << 31);
-        Self {
-            hasher: IdHasher::new(hash_seed),
-            tables: std::iter::repeat_with(Table::default).take(tables).collect(),
-            round_bits: tables.ilog2(),
-            len: 0,
-            mean_names,
-        }
+    fn with_mean(hash_seed: u64, mean_names: usize) -> Self {
+        Self { hasher: IdHasher::new(hash_seed), tables: Tables::new(), round_bits: 0, len: 0, mean_names }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -116,8 +110,7 @@ impl Index {
 
     /// Bytes of the tables.
     pub(super) fn allocated_bytes(&self) -> usize {
-        let buckets: usize = self.tables.iter().map(Table::allocated_bytes).sum();
-        buckets + self.tables.capacity() * size_of::<Table>()
+        self.tables.allocated_bytes()
     }
 
     /// Panics where the tables contradict themselves or the hashes of the entries, for tests.
@@ -156,7 +149,7 @@ impl Index {
 
     /// Undoes the last split.
     fn merge_last(&mut self) {
-        let upper = self.tables.pop().expect("there is always a table");
+        let upper = self.tables.pop();
         self.round_bits = self.tables.len().ilog2();
         let turn = self.tables.len() - (1 << self.round_bits);
         let mut whole = Table::for_names(self.tables[turn].len() + upper.len());
@@ -164,9 +157,6 @@ impl Index {
             whole.insert(hash, name);
         }
         self.tables[turn] = whole;
-        if self.tables.len() < self.tables.capacity() / SPARSE_DIVISOR {
-            self.tables.shrink_to(self.tables.len() * 2);
-        }
     }
 }
 
@@ -206,15 +196,13 @@ mod tests {
         index.hash(&name.to_le_bytes())
     }
 
-    fn with_mean(expected: usize, mean_names: usize) -> (Index, Index) {
-        let index = Index::with_mean(7, expected, mean_names);
-        let hashes = Index::with_mean(7, 0, mean_names);
-        (index, hashes)
+    fn with_mean(mean_names: usize) -> (Index, Index) {
+        (Index::with_mean(7, mean_names), Index::with_mean(7, mean_names))
     }
 
     #[test]
     fn the_seed_decides_the_hash() {
-        let hash = |seed, id: &[u8]| Index::new(seed, 0).hash(id);
+        let hash = |seed, id: &[u8]| Index::new(seed).hash(id);
         assert_eq!(hash(1, b"id"), hash(1, b"id"));
         assert_ne!(hash(1, b"id"), hash(2, b"id"));
         assert_ne!(hash(1, b"id"), hash(1, b"ie"));
@@ -223,7 +211,7 @@ mod tests {
 
     #[test]
     fn no_table_is_large_and_none_is_wasteful() {
-        let (mut index, hashes) = with_mean(0, MEAN_NAMES);
+        let (mut index, hashes) = with_mean(MEAN_NAMES);
         let count = 300_000;
         for name in 0..count {
             index.insert(hash_of(&hashes, name), name);
@@ -251,20 +239,22 @@ mod tests {
     }
 
     #[test]
-    fn the_list_of_tables_shrinks_as_well() {
-        let (mut index, hashes) = with_mean(0, 4);
+    fn the_tables_themselves_take_no_room_when_they_are_gone() {
+        let (mut index, hashes) = with_mean(4);
         (0..40_000).for_each(|name| index.insert(hash_of(&hashes, name), name));
-        assert!(index.tables.capacity() >= 10_000);
+        index.check_invariants(|name| hash_of(&hashes, name));
+        assert!(index.tables.len() == 10_000 && index.allocated_bytes() > 10_000 * size_of::<Table>());
         for name in 0..40_000 {
             index.remove(hash_of(&hashes, name), name);
             index.contract();
         }
-        assert!(index.tables.capacity() < 10, "room for {} tables", index.tables.capacity());
+        // One group stays.
+        assert!(index.allocated_bytes() <= 1_024 * size_of::<Table>() + 64, "{}", index.allocated_bytes());
     }
 
     #[test]
     fn a_walk_goes_on_at_the_very_turn_it_is_given() {
-        let (mut index, _) = with_mean(0, 4);
+        let (mut index, _) = with_mean(4);
         let turns = [Turn(0), Turn(1), Turn(u32::MAX)];
         for (name, turn) in (0..).zip(turns) {
             index.insert(turn.hash(), name);
@@ -280,11 +270,10 @@ mod tests {
     proptest! {
         #[test]
         fn the_index_is_a_map(
-            expected in 0..40usize,
             steps in prop::collection::vec((0..200u32, any::<bool>()), 0..400),
             removals in prop::collection::vec(0..200u32, 0..400),
         ) {
-            let (mut index, hashes) = with_mean(expected, 4);
+            let (mut index, hashes) = with_mean(4);
             let mut map = BTreeMap::new();
             for (name, insert) in steps.into_iter().chain(removals.into_iter().map(|name| (name, false))) {
                 let hash = hash_of(&hashes, name);
@@ -309,7 +298,7 @@ mod tests {
             stays in 0..60u32,
             changes in prop::collection::vec(prop::collection::vec((60..260u32, any::<bool>()), 0..60), 0..40),
         ) {
-            let (mut index, hashes) = with_mean(0, 4);
+            let (mut index, hashes) = with_mean(4);
             for name in 0..stays {
                 index.insert(hash_of(&hashes, name), name);
             }

@@ -116,16 +116,9 @@ impl PendingSet {
     /// An empty set in bulk mode. The seed keys the hash of the IDs: random in production, fixed in a test.
     #[must_use]
     pub fn new(hash_seed: u64) -> Self {
-        Self::with_expected(hash_seed, 0)
-    }
-
-    /// As [`new`](Self::new), with an index laid out for `expected` schedules. A guess that is far too high costs a few
-    /// bytes for each thousand.
-    #[must_use]
-    pub fn with_expected(hash_seed: u64, expected: usize) -> Self {
         Self {
             entries: Arena::new(),
-            index: Index::new(hash_seed, expected),
+            index: Index::new(hash_seed),
             topics: Topics::new(hash_seed),
             wheel: Wheel::new(0),
             waiting: 0,
@@ -440,10 +433,7 @@ impl PendingSet {
         self.detach(name);
         self.index.remove(hash, name);
         self.entries.free(name);
-        if self.bulk == Bulk::Done {
-            // Not before: the tables that the load expects to fill would go.
-            self.index.contract();
-        }
+        self.index.contract();
         previous
     }
 

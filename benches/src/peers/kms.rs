@@ -36,8 +36,8 @@ impl<const AHEAD: bool> Pending for Kms<AHEAD> {
     const NAME: &'static str = if AHEAD { "kms" } else { "kms (unprepared)" };
     type Due = Handle;
 
-    fn with_expected(expected: usize, now_ms: i64) -> Self {
-        let mut set = PendingSet::with_expected(42, expected);
+    fn with_expected(_: usize, now_ms: i64) -> Self {
+        let mut set = PendingSet::new(42);
         // Bulk mode is left at once: the peers have none.
         while !set.finish_bulk(ADVANCE_BUDGET) {}
         while !set.advance(now_ms, ADVANCE_BUDGET) {}

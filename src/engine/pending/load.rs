@@ -94,12 +94,11 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::super::testing::{ALL, due, set};
-    use super::super::view::EntryState;
     use super::*;
 
     #[test]
     fn a_bulk_load_is_finished_in_pieces_and_gives_what_is_overdue_in_order() {
-        let mut pending = PendingSet::with_expected(1, 100);
+        let mut pending = PendingSet::new(1);
         for offset in 0..100 {
             set(&[offset as u8], offset, 1_000_000 + offset * 37 % 100, &mut pending);
         }
@@ -128,29 +127,5 @@ mod tests {
         set(b"sooner", 1, 500, &mut pending);
         assert_eq!(pending.ready_len(), 0, "it is not due yet, and the wheel has a place for it");
         assert_eq!(due(&mut pending, 500, ALL).len(), 1);
-    }
-
-    #[test]
-    fn tables_that_a_load_expects_to_fill_are_kept_until_it_is_done_and_go_then() {
-        let mut pending = PendingSet::with_expected(1, 1 << 20);
-        let laid_out_bytes = pending.index.allocated_bytes();
-        let stay = [b"b", b"c", b"d"].map(|id| set(id, 0, 1_000, &mut pending));
-        let come_and_go = |pending: &mut PendingSet| {
-            for offset in (0..1_000).step_by(2) {
-                set(b"a", offset, 1_000, pending);
-                assert_eq!(pending.remove(b"a", offset + 1), Some(EntryState::Pending));
-            }
-        };
-        come_and_go(&mut pending);
-        while !pending.finish_bulk(1) {
-            come_and_go(&mut pending);
-            assert!(pending.index.allocated_bytes() >= laid_out_bytes, "gone while {:?}", pending.bulk);
-        }
-        assert!(pending.index.allocated_bytes() >= laid_out_bytes);
-        come_and_go(&mut pending);
-        come_and_go(&mut pending);
-        assert!(pending.index.allocated_bytes() < laid_out_bytes / 10);
-        assert!(stay.iter().all(|&handle| pending.is_current(handle)));
-        pending.check_invariants();
     }
 }

@@ -15,6 +15,8 @@ const STALE_ALWAYS: usize = 256;
 const RELOCATION_STEPS: usize = 8;
 /// …and how many bytes of it are another step.
 const BYTES_A_STEP: usize = 256;
+/// How many steps it takes to give a segment back: the system needs some 80 µs, in which a hundred entries are moved.
+const UNMAPPING_STEPS: usize = 400;
 
 /// Whether the wheel is being rid of stale hints.
 #[derive(Clone, Copy, Debug, Default)]
@@ -104,6 +106,9 @@ impl PendingSet {
         for (at, &name) in moves.names().iter().enumerate() {
             *budget = budget.saturating_sub(RELOCATION_STEPS + self.entries.block_bytes(name) / BYTES_A_STEP);
             self.relocate(name, self.hashes[at]);
+        }
+        if !moves.names().is_empty() && !self.entries.has_begun_to_clear() {
+            *budget = budget.saturating_sub(UNMAPPING_STEPS);
         }
         *budget < before
     }
@@ -219,6 +224,30 @@ mod tests {
             pending.release(handle);
         }
         assert_eq!(due(&mut pending, 10_000, ALL).len(), 10_000);
+    }
+
+    #[test]
+    fn few_segments_are_given_back_at_a_time() {
+        const A_SEGMENT: usize = 31;
+        let mut pending = live();
+        let ids = (0..A_SEGMENT * 40).map(|n| [&n.to_le_bytes()[..], &[0; 32 << 10]].concat());
+        let ids: Vec<_> = ids.collect();
+        for id in &ids {
+            set(id, 0, 1_000, &mut pending);
+        }
+        for id in ids.iter().enumerate().filter_map(|(n, id)| (n % A_SEGMENT > 0).then_some(id)) {
+            pending.remove(id, i64::MAX);
+        }
+        let bytes = |pending: &PendingSet| pending.structure_bytes() + pending.payload_bytes();
+        let (mut before, mut is_done) = (bytes(&pending), false);
+        assert!(before > 36 << 20, "{before}");
+        while !is_done {
+            is_done = pending.tidy(0, 1_000);
+            let after = bytes(&pending);
+            assert!(before <= after + (3 << 20), "{} bytes at once", before - after);
+            before = after;
+        }
+        assert!(before < 4 << 20, "{before}");
     }
 
     #[test]
