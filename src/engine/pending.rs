@@ -86,7 +86,7 @@ pub struct BatchLimits {
 /// ```
 ///
 /// Invariants, which [`check_invariants`](Self::check_invariants) holds: every entry is in the index under the hash of its
-/// ID; its [`Place`] says which part has to let it go, and that part, or its counter here, knows it; to an entry that
+/// ID; its `Place` says which part has to let it go, and that part, or its counter here, knows it; to an entry that
 /// waits, a hint in the wheel leads; nothing is unfiled once bulk mode has ended; what is ready is due by the wheel's time.
 pub struct PendingSet {
     entries: Arena,
