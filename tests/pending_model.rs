@@ -78,7 +78,7 @@ fn every_pair_of_edge_times_is_met_exactly() {
     }
 }
 
-/// Enough IDs for the index to split and merge many times, and for more than one segment of records.
+/// Enough IDs for the index to split and merge many times, and for more than one segment of entries.
 #[test]
 #[cfg_attr(miri, ignore = "too many schedules")]
 fn a_large_set_loses_and_invents_nothing() {
