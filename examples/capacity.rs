@@ -52,8 +52,10 @@ const KEY: [u8; 8] = *b"order-17";
 /// most, and delivers what becomes due as time goes by, checking that each is the last version, in order and not early.
 ///
 /// Every call is timed. The longest is given in CPU time of the thread, which other processes cannot lengthen, with the
-/// time by the wall beside it; page faults are in both. Reading the clocks takes a few times as long as most calls do: it
-/// is taken off the rates, and --rates-only does without.
+/// time by the wall beside it; page faults are in both. What the machine does to a thread (interrupts, a host that takes
+/// the processor away and does not tell) is in both, too: so after each call comes a control, a computation about as long
+/// that touches no memory, timed the same way. What the longest controls took, no set can undercut. Clocks and controls
+/// take a few times as long as most calls do: they are taken off the rates, and --rates-only does without.
 #[derive(Parser)]
 struct Options {
     /// How many schedules to load
@@ -92,7 +94,7 @@ fn main() {
     println!("{count} schedules: ID {id}, key {}, value {value} bytes; due within 30 days", KEY.len());
     let mut run = Run::new(options);
     if run.clocks.is_on {
-        report_machine(run.clocks);
+        report_first_touches(run.clocks);
     }
     run.load();
     for round in 1..=run.options.replace_rounds {
@@ -102,31 +104,19 @@ fn main() {
     run.fire();
 }
 
-/// What the machine itself does to short calls: once to calls that compute and touch no memory, once to calls that touch
-/// a page for the first time, as a set that grows has to. No set can do better.
-fn report_machine(clocks: Clocks) {
-    const CALLS: u64 = 10_000_000;
+/// How long the machine takes over a page that is touched for the first time, as a set that grows has to: no set can do
+/// better.
+fn report_first_touches(clocks: Clocks) {
     const PAGES: usize = 250_000;
     const PAGE_BYTES: usize = 4_096;
-    let mut nothings = Calls::new("nothing");
-    let mut phase = clocks.start();
-    let mut state = 0;
-    for _ in 0..CALLS {
-        for _ in 0..64 {
-            state = mix(std::hint::black_box(state));
-        }
-        phase.lap(&mut nothings);
-    }
-    phase.report("the machine, computing", CALLS, &[&nothings]);
-
     let mut memory = MmapMut::map_anon(PAGES * PAGE_BYTES).unwrap();
-    let mut touches = Calls::new("touch");
+    let mut touches = Calls::new("first touch");
     let mut phase = clocks.start();
     for page in 0..PAGES {
         memory[page * PAGE_BYTES] = 1;
         phase.lap(&mut touches);
     }
-    phase.report("the machine, first touches of a page", PAGES as u64, &[&touches]);
+    phase.report("first touches of pages", PAGES as u64, &[&touches]);
 }
 
 /// The set and what was done to it.
@@ -148,10 +138,7 @@ impl Run {
     fn new(options: Options) -> Self {
         let clocks = Clocks::new(!options.rates_only);
         if clocks.is_on {
-            println!(
-                "reading the clocks takes {} ns a call, in the longest calls too",
-                clocks.cost.as_nanos()
-            );
+            println!("the clocks and a control take {} ns a call", clocks.cost.as_nanos());
         }
         let mut set = PendingSet::new(42);
         set.start_time_by(BEGIN_MS);
@@ -342,31 +329,32 @@ fn due_ms(number: u64, round: u64) -> i64 {
     BEGIN_MS + 1 + (mix(number ^ round << 48) % SPREAD_MS as u64) as i64
 }
 
-/// How each call is timed: the clocks are read once after each, so a call takes from one reading to the next.
+/// How each call is timed: the clocks are read after each call and after each control, so either takes from one reading
+/// to the next.
 #[derive(Clone, Copy)]
 struct Clocks {
     is_on: bool,
-    /// What a reading takes.
+    /// What the clocks and a control take.
     cost: Duration,
 }
 
 impl Clocks {
     fn new(is_on: bool) -> Self {
-        const READINGS: u32 = 100_000;
+        const LAPS: u32 = 100_000;
         let mut clocks = Self { is_on, cost: Duration::ZERO };
         let mut nothing = Calls::new("");
         let mut phase = clocks.start();
         let started = Instant::now();
-        for _ in 0..READINGS {
+        for _ in 0..LAPS {
             phase.lap(&mut nothing);
         }
-        clocks.cost = started.elapsed() / READINGS;
+        clocks.cost = started.elapsed() / LAPS;
         clocks
     }
 
     fn start(self) -> Phase {
         let started = Reading::now();
-        Phase { clocks: self, started, last: started, readings: 0 }
+        Phase { clocks: self, started, last: started, laps: 0, controls: Calls::new("control") }
     }
 }
 
@@ -375,7 +363,8 @@ struct Phase {
     clocks: Clocks,
     started: Reading,
     last: Reading,
-    readings: u32,
+    laps: u32,
+    controls: Calls,
 }
 
 impl Phase {
@@ -383,33 +372,36 @@ impl Phase {
     fn lap(&mut self, calls: &mut Calls) {
         calls.count += 1;
         if self.clocks.is_on {
-            let (last, now) = (self.last, Reading::now());
-            self.last = now;
-            self.readings += 1;
-            let (cpu, wall) = (now.cpu.saturating_sub(last.cpu), now.wall - last.wall);
-            if cpu > calls.longest_cpu.0 {
-                calls.longest_cpu = (cpu, wall);
-            }
-            calls.longest_wall = calls.longest_wall.max(wall);
-            calls.too_long += u64::from(cpu > TOO_LONG);
+            let end = Reading::now();
+            calls.add(self.last, end);
+            self.control(end);
         }
     }
 
     /// What came before belongs to no call.
     fn pause(&mut self) {
         if self.clocks.is_on {
-            self.last = Reading::now();
-            self.readings += 1;
+            self.control(Reading::now());
         }
     }
 
+    /// Computes for about as long as a call takes, from `start` on.
+    fn control(&mut self, start: Reading) {
+        const ROUNDS: u64 = 128; // 0.4 us
+        std::hint::black_box((0..ROUNDS).fold(self.controls.count, |state, _| mix(state)));
+        self.last = Reading::now();
+        self.controls.count += 1;
+        self.controls.add(start, self.last);
+        self.laps += 1;
+    }
+
     fn report(&self, name: &str, count: u64, calls: &[&Calls]) {
-        let reading = self.clocks.cost * self.readings;
-        let took = self.started.wall.elapsed().saturating_sub(reading).as_secs_f64();
+        let timing = self.clocks.cost * self.laps;
+        let took = self.started.wall.elapsed().saturating_sub(timing).as_secs_f64();
         let rate = count as f64 / took;
         let each = took * 1e9 / count.max(1) as f64;
         println!("{name}: {count} in {took:.2} s: {:.2} million a second, {each:.0} ns each", rate / 1e6);
-        for calls in calls.iter().filter(|_| self.clocks.is_on) {
+        for calls in calls.iter().chain([&&self.controls]).filter(|_| self.clocks.is_on) {
             let (cpu, wall) = calls.longest_cpu;
             println!(
                 "    {} x {}: longest {} us of CPU ({} us by the wall), {} over 1 ms; longest by the wall {} us",
@@ -439,6 +431,16 @@ impl Calls {
     fn new(name: &'static str) -> Self {
         let longest_cpu = (Duration::ZERO, Duration::ZERO);
         Self { name, count: 0, longest_cpu, longest_wall: Duration::ZERO, too_long: 0 }
+    }
+
+    /// Notes how long one took.
+    fn add(&mut self, start: Reading, end: Reading) {
+        let (cpu, wall) = (end.cpu.saturating_sub(start.cpu), end.wall - start.wall);
+        if cpu > self.longest_cpu.0 {
+            self.longest_cpu = (cpu, wall);
+        }
+        self.longest_wall = self.longest_wall.max(wall);
+        self.too_long += u64::from(cpu > TOO_LONG);
     }
 }
 
