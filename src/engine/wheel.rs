@@ -30,6 +30,9 @@ use super::hint::Hint;
 use super::hint_list::{CHUNK_HINTS, Chunks, List};
 use slot::{LEVELS, RING, Slot};
 
+/// What a chunk costs a sweep beside its hints, as many as it has: it is taken off the list and put back.
+const SWEPT_CHUNK_LOOKS: usize = 16;
+
 /// When a hint leaves a slot of this level or of one below, its entry is asked for within seconds: so it is read ahead.
 const LAST_READ_AHEAD_LEVEL: usize = 2;
 
@@ -180,8 +183,8 @@ impl Wheel {
         true
     }
 
-    /// Goes round the slots and drops those hints that are not `is_current`, looking at about `budget` of them, which it
-    /// takes off `budget`. Before it asks for some, it tells `read_ahead`.
+    /// Goes round the slots and drops those hints that are not `is_current`, looking at about `budget` of them, fewer where
+    /// slots have but a few, which it takes off `budget`. Before it asks for some, it tells `read_ahead`.
     ///
     /// Returns true when it has been round since it last said so, or the wheel is empty.
     pub fn sweep(
@@ -208,7 +211,8 @@ impl Wheel {
                 continue;
             }
             self.sweep.chunks_left -= 1;
-            *budget = budget.saturating_sub(self.sweep_chunk(self.sweep.list, &read_ahead, &is_current));
+            let looked_at = self.sweep_chunk(self.sweep.list, &read_ahead, &is_current);
+            *budget = budget.saturating_sub(looked_at + SWEPT_CHUNK_LOOKS);
         }
         false
     }
