@@ -230,7 +230,7 @@ mod tests {
     fn few_segments_are_given_back_at_a_time() {
         const A_SEGMENT: usize = 31;
         let mut pending = live();
-        let ids = (0..A_SEGMENT * 40).map(|n| [&n.to_le_bytes()[..], &[0; 32 << 10]].concat());
+        let ids = (0..A_SEGMENT * 40).map(|n| [&n.to_le_bytes()[..], &vec![0; 32 << 10]].concat());
         let ids: Vec<_> = ids.collect();
         for id in &ids {
             set(id, 0, 1_000, &mut pending);
