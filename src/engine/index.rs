@@ -15,9 +15,9 @@ use super::hasher::IdHasher;
 use table::Table;
 use tables::Tables;
 
-/// The mean names a table at which one more table is made. Before its turn a table holds twice that, in some 40 KB: so
+/// The mean names a table at which one more table is made. Before its turn a table holds twice that, in some 20 KB: so
 /// neither moving its names nor the memory for it takes longer than a fraction of a millisecond.
-const MEAN_NAMES: usize = 2_048;
+const MEAN_NAMES: usize = 1_024;
 
 /// Fewer than the mean divided by this, and a table is merged away: far enough off for nothing to swing.
 const SPARSE_DIVISOR: usize = 4;
