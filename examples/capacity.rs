@@ -44,6 +44,9 @@ const BATCH: BatchLimits = BatchLimits { max_count: 500, max_bytes: 1 << 20 };
 /// What no call should take.
 const TOO_LONG: Duration = Duration::from_millis(1);
 
+/// IDs that are announced together, as the product does it.
+const AHEAD: u64 = 32;
+
 const KEY: [u8; 8] = *b"order-17";
 
 /// Fills a pending set, churns it, empties it, and says what that took.
@@ -81,6 +84,10 @@ struct Options {
     /// How many schedules to deliver at most
     #[arg(long, value_name = "N", default_value_t = 10_000_000)]
     fire: u64,
+
+    /// Announces no IDs before they are looked up
+    #[arg(long)]
+    unprepared: bool,
 
     /// Times whole phases only, not each call
     #[arg(long)]
@@ -132,6 +139,8 @@ struct Run {
     idle_bytes: u64,
     id: Vec<u8>,
     value: Vec<u8>,
+    /// IDs that are announced, one after the other.
+    ahead: Vec<u8>,
 }
 
 impl Run {
@@ -152,18 +161,20 @@ impl Run {
             idle_bytes: Memory::now().resident_bytes,
             id,
             value,
+            ahead: Vec::new(),
         }
     }
 
     /// Reads the log in, as it were, and ends bulk mode.
     fn load(&mut self) {
-        let mut upserts = Calls::new("upsert");
+        let [mut warms, mut upserts] = ["warm", "upsert"].map(Calls::new);
         let mut phase = self.clocks.start();
         for number in 0..self.options.count {
+            self.announce(number, self.options.count, |number| number, &mut phase, &mut warms);
             self.upsert(number);
             phase.lap(&mut upserts);
         }
-        phase.report("load", self.options.count, &[&upserts]);
+        phase.report("load", self.options.count, &[&warms, &upserts]);
 
         let mut steps = Calls::new("finish_bulk");
         let mut phase = self.clocks.start();
@@ -180,15 +191,16 @@ impl Run {
     fn replace(&mut self, round: u64) {
         self.round = round;
         let order = Shuffle::new(self.options.count, round);
-        let [mut upserts, mut tidies] = ["upsert", "tidy"].map(Calls::new);
+        let [mut warms, mut upserts, mut tidies] = ["warm", "upsert", "tidy"].map(Calls::new);
         let mut phase = self.clocks.start();
         for position in 0..self.options.count {
+            self.announce(position, self.options.count, |at| order.nth(at), &mut phase, &mut warms);
             self.upsert(order.nth(position));
             phase.lap(&mut upserts);
             self.tidy_now_and_then(position, &mut phase, &mut tidies);
         }
         self.tidy_up(BEGIN_MS, &mut phase, &mut tidies);
-        phase.report(&format!("replace, round {round}"), self.options.count, &[&upserts, &tidies]);
+        phase.report(&format!("replace, round {round}"), self.options.count, &[&warms, &upserts, &tidies]);
         self.report_memory();
     }
 
@@ -196,9 +208,10 @@ impl Run {
     fn cancel(&mut self) {
         let count = self.options.count * self.options.cancel / 100;
         let order = Shuffle::new(self.options.count, u64::MAX);
-        let [mut removes, mut tidies] = ["remove", "tidy"].map(Calls::new);
+        let [mut warms, mut removes, mut tidies] = ["warm", "remove", "tidy"].map(Calls::new);
         let mut phase = self.clocks.start();
         for position in 0..count {
+            self.announce(position, count, |at| order.nth(at), &mut phase, &mut warms);
             self.write_id(order.nth(position));
             self.offset += 1;
             assert!(self.set.remove(&self.id, self.offset).is_some(), "a schedule was lost");
@@ -206,7 +219,7 @@ impl Run {
             self.tidy_now_and_then(position, &mut phase, &mut tidies);
         }
         self.tidy_up(BEGIN_MS, &mut phase, &mut tidies);
-        phase.report(&format!("cancel {} %", self.options.cancel), count, &[&removes, &tidies]);
+        phase.report(&format!("cancel {} %", self.options.cancel), count, &[&warms, &removes, &tidies]);
         self.report_memory();
     }
 
@@ -246,6 +259,30 @@ impl Run {
         }
         phase.report("fire", fired, &[&advances, &takes, &settles, &tidies]);
         self.report_memory();
+    }
+
+    /// Says which IDs come next, some at a time, as the reader of a log does.
+    fn announce(
+        &mut self,
+        position: u64,
+        end: u64,
+        number_at: impl Fn(u64) -> u64,
+        phase: &mut Phase,
+        warms: &mut Calls,
+    ) {
+        if self.options.unprepared || !position.is_multiple_of(AHEAD) {
+            return;
+        }
+        let id_bytes = usize::from(self.options.id);
+        self.ahead.clear();
+        for at in position..end.min(position + AHEAD) {
+            let start = self.ahead.len();
+            self.ahead.resize(start + id_bytes, 0);
+            write_number(&mut self.ahead[start..], number_at(at));
+        }
+        phase.pause();
+        self.set.warm(self.ahead.chunks_exact(id_bytes));
+        phase.lap(warms);
     }
 
     /// Housekeeping between the operations.

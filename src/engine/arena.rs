@@ -52,7 +52,8 @@ pub(super) struct Arena {
 impl Arena {
     pub(super) fn new() -> Self {
         Self {
-            segments: Vec::new(),
+            // Address space for all there can be, not memory: growing would copy them all at once.
+            segments: Vec::with_capacity(MAX_SEGMENTS),
             vacant: BTreeSet::new(),
             classes: Vec::new(),
             len: 0,
@@ -70,7 +71,7 @@ impl Arena {
     /// Bytes of memory that was used, free blocks included.
     pub(super) fn allocated_bytes(&self) -> usize {
         self.touched_bytes
-            + self.segments.capacity() * size_of::<Option<Segment>>()
+            + self.segments.len() * size_of::<Option<Segment>>()
             + self.classes.capacity() * size_of::<Class>()
     }
 
