@@ -9,6 +9,7 @@
 #[allow(unreachable_pub, reason = "it is the benches'")]
 mod shuffle;
 
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
@@ -56,8 +57,8 @@ const KEY: [u8; 8] = *b"order-17";
 ///
 /// Every call is timed. The longest is given in CPU time of the thread, which other processes cannot lengthen, with the
 /// time by the wall beside it; page faults are in both. What the machine does to a thread (interrupts, a host that takes
-/// the processor away and does not tell) is in both, too: so after each call comes a control, a computation about as long
-/// that touches no memory, timed the same way. What the longest controls took, no set can undercut. Clocks and controls
+/// the processor or a page away and does not tell) is in both, too: so after each call comes a control, timed the same way:
+/// two reads, one after the other, somewhere in a gigabyte. What the longest controls took, no set can undercut. Clocks and controls
 /// take a few times as long as most calls do: they are taken off the rates, and --rates-only does without.
 #[derive(Parser)]
 struct Options {
@@ -338,9 +339,9 @@ impl Run {
         let held = self.set.len();
         let content = u64::from(self.options.id) + KEY.len() as u64 + self.options.value as u64;
         print!(
-            "    {held} held: {:.2} GB resident (peak {:.2})",
-            gigabytes(resident_bytes),
-            gigabytes(peak_bytes)
+            "    {held} held: {:.2} GB resident (peak {:.2}) since the start",
+            gigabytes(resident_bytes.saturating_sub(self.idle_bytes)),
+            gigabytes(peak_bytes.saturating_sub(self.idle_bytes))
         );
         if held > 0 {
             let each = resident_bytes.saturating_sub(self.idle_bytes) as f64 / held as f64;
@@ -380,6 +381,9 @@ impl Clocks {
         const LAPS: u32 = 100_000;
         let mut clocks = Self { is_on, cost: Duration::ZERO };
         let mut nothing = Calls::new("");
+        if is_on {
+            LazyLock::force(&CONTROL_MEMORY);
+        }
         let mut phase = clocks.start();
         let started = Instant::now();
         for _ in 0..LAPS {
@@ -394,6 +398,11 @@ impl Clocks {
         Phase { clocks: self, started, last: started, laps: 0, controls: Calls::new("control") }
     }
 }
+
+const CONTROL_BYTES: usize = 1 << 30;
+
+/// What the controls read.
+static CONTROL_MEMORY: LazyLock<Vec<u8>> = LazyLock::new(|| (0..CONTROL_BYTES).map(|at| at as u8).collect());
 
 /// What is timed as a whole and call by call.
 struct Phase {
@@ -422,10 +431,11 @@ impl Phase {
         }
     }
 
-    /// Computes for about as long as a call takes, from `start` on.
+    /// Waits for memory about as a call does, from `start` on.
     fn control(&mut self, start: Reading) {
-        const ROUNDS: u64 = 128; // 0.4 us
-        std::hint::black_box((0..ROUNDS).fold(self.controls.count, |state, _| mix(state)));
+        let at = |random: u64| CONTROL_MEMORY[mix(random) as usize % CONTROL_BYTES];
+        let first = at(self.controls.count << 8);
+        std::hint::black_box(at(self.controls.count << 8 | u64::from(first)));
         self.last = Reading::now();
         self.controls.count += 1;
         self.controls.add(start, self.last);
