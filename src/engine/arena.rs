@@ -318,12 +318,12 @@ impl Arena {
         self.vacant.insert(number);
     }
 
-    /// Takes the emptiest segment of a size of which too many blocks are free out of use.
+    /// Takes the emptiest candidate of a size of which too many blocks are free out of use.
     fn choose_to_clear(&mut self) -> Option<u32> {
         let class = self.classes.iter_mut().find(|class| class.is_sparse())?;
         let live = |number: u32| self.segments[number as usize].as_ref().map_or(0, Segment::live);
         // One that is empty is kept for what comes next, and has nothing to clear.
-        let used = class.segments.iter().copied().filter(|&number| live(number) > 0);
+        let used = class.candidates().filter(|&number| live(number) > 0);
         let number = used.min_by_key(|&number| live(number))?;
         class.stop_using(number);
         Some(number)

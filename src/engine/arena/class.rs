@@ -21,7 +21,12 @@ pub(super) struct Class {
     pub(super) blocks: usize,
     /// Those with an entry.
     pub(super) live: usize,
+    /// Goes up with each choice of candidates.
+    turn: usize,
 }
+
+/// As many segments are looked at to find one that is worth clearing: looking at all of a large set's takes a millisecond.
+const CANDIDATES: usize = 256;
 
 impl Class {
     /// Adds a segment, to be filled, with blocks of `units`.
@@ -39,6 +44,13 @@ impl Class {
         free * 4 > self.blocks && self.segments.len() > 1 && free >= self.blocks_a_segment
     }
 
+    /// Some of the segments, from all over: one after the other gets its turn.
+    pub(super) fn candidates(&mut self) -> impl Iterator<Item = u32> {
+        let step = self.segments.len().div_ceil(CANDIDATES).max(1);
+        self.turn = self.turn.wrapping_add(1);
+        self.segments.iter().copied().skip(self.turn % step).step_by(step)
+    }
+
     /// The free blocks of a segment are not used any more.
     pub(super) fn stop_filling(&mut self, number: u32) {
         self.with_holes.remove(&number);
@@ -49,5 +61,25 @@ impl Class {
     pub(super) fn stop_using(&mut self, number: u32) {
         self.stop_filling(number);
         self.growing = self.growing.filter(|&growing| growing != number);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn every_segment_is_a_candidate_now_and_then_and_few_are_at_a_time() {
+        for count in [1, 2, 255, 256, 257, 3_000] {
+            let mut class = Class { segments: (0..count).collect(), ..Class::default() };
+            let mut met = BTreeSet::new();
+            for _ in 0..count {
+                let candidates: Vec<u32> = class.candidates().collect();
+                assert!((1..=CANDIDATES).contains(&candidates.len()), "{} of {count}", candidates.len());
+                met.extend(candidates);
+            }
+            assert_eq!(met.len(), count as usize);
+        }
     }
 }
