@@ -46,6 +46,9 @@ pub struct BatchLimits {
     pub max_bytes: usize,
 }
 
+/// Traces of removed schedules that [`take_due`](PendingSet::take_due) passes over in one call.
+const LOOKS_A_BATCH: usize = 1_024;
+
 /// Every pending schedule of a shard, keyed by ID, and which of them are due.
 ///
 /// A set begins in bulk mode, in which the log is read into it and nothing is ever due; after
@@ -234,7 +237,9 @@ impl PendingSet {
         let retry_at_ms = self.aside.first().map(|(retry_at_ms, _)| retry_at_ms);
         // While nothing waits, whatever is in the wheel is stale.
         let wheel_ms = self.wheel.next_wake_ms().filter(|_| self.waiting > 0);
-        [self.oldest_due(), wheel_ms, retry_at_ms].into_iter().flatten().min()
+        let ready_ms =
+            if self.ready.is_front_known(&self.entries) { self.oldest_due() } else { Some(i64::MIN) };
+        [ready_ms, wheel_ms, retry_at_ms].into_iter().flatten().min()
     }
 
     /// Makes ready what is due, or to be tried again, by `now_ms`; moves up to about `budget` schedules.
@@ -265,13 +270,15 @@ impl PendingSet {
     ///
     /// Whatever [`advance`](Self::advance) was told, nothing is handed out before its due time by `now_ms`. Stops
     /// before the schedule that would exceed a limit, but if anything is due then at least one is handed out,
-    /// however large.
+    /// however large; unless thousands that were due before it were removed since, and it has to be looked for: then
+    /// [`next_wake`](Self::next_wake) says that there is more to do, and the next call looks on.
     pub fn take_due(&mut self, now_ms: i64, limits: BatchLimits, out: &mut Vec<Handle>) {
         if self.bulk != Bulk::Done {
             return;
         }
-        let (mut count, mut bytes) = (0, 0);
-        while let Some(name) = self.ready.front(&self.entries)
+        let (mut count, mut bytes, mut looks) = (0, 0, LOOKS_A_BATCH);
+        while self.ready.trim(&self.entries, &mut looks)
+            && let Some(name) = self.ready.front(&self.entries)
             && entry::due_ms(&self.entries[name]) <= now_ms
         {
             let parts = entry::parts(&self.entries[name]);
@@ -351,7 +358,8 @@ impl PendingSet {
         self.ready.len()
     }
 
-    /// The due time, epoch milliseconds, of what has been ready for longest; `None` when nothing is ready.
+    /// The due time, epoch milliseconds, of what has been ready for longest; `None` when nothing is ready, or it is
+    /// not known yet which.
     #[must_use]
     pub fn oldest_due(&self) -> Option<i64> {
         self.ready.front(&self.entries).map(|name| entry::due_ms(&self.entries[name]))
@@ -466,6 +474,31 @@ mod tests {
     use super::testing::{ALL, due, live, set};
     use super::*;
     use std::collections::BTreeMap;
+
+    #[test]
+    fn what_follows_many_cancelled_ones_is_found_in_pieces() {
+        const COUNT: u32 = 10_000;
+        let mut pending = live();
+        for n in 0..COUNT {
+            set(&n.to_le_bytes(), 0, 1_000, &mut pending);
+        }
+        while !pending.advance(1_000, 1_000) {}
+        assert_eq!(pending.oldest_due(), Some(1_000));
+        // From the last but one to the first, so that each but the first leaves its trace behind.
+        for n in (0..COUNT - 1).rev() {
+            pending.remove(&n.to_le_bytes(), i64::MAX);
+        }
+        let (mut batch, mut calls) = (Vec::new(), 0);
+        while batch.is_empty() {
+            assert_eq!(pending.next_wake(), Some(i64::MIN), "after {calls} calls");
+            pending.check_invariants();
+            pending.take_due(1_000, ALL, &mut batch);
+            calls += 1;
+        }
+        assert_eq!(calls, (COUNT as usize).div_ceil(LOOKS_A_BATCH));
+        assert_eq!(pending.view(batch[0]).unwrap().id, (COUNT - 1).to_le_bytes());
+        assert_eq!(pending.next_wake(), None);
+    }
 
     #[test]
     #[cfg_attr(miri, ignore = "too many IDs")]

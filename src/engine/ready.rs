@@ -18,7 +18,8 @@ use super::hint_list::{CHUNK_HINTS, Chunks, List};
 
 /// The ready schedules.
 ///
-/// Invariants: the due times along the line never fall; the first hint of the line is not stale.
+/// Invariant: the due times along the line never fall. Hints at its front may be stale, and the front is not known then:
+/// where many that were due together are cancelled, finding the next one takes several calls.
 #[derive(Debug)]
 pub(super) struct Ready {
     chunks: Chunks,
@@ -35,6 +36,9 @@ pub(super) struct Ready {
     /// By due time, then as they came in the log.
     out_of_line: BTreeSet<Sorted>,
 }
+
+/// Stale hints that a change drops at most: far more than it leaves, so that few gather.
+const LOOKS_A_CHANGE: usize = 64;
 
 /// Due time, offset, name.
 type Sorted = (i64, i64, u32);
@@ -79,14 +83,44 @@ impl Ready {
         self.line.push(&mut self.chunks, hint);
         self.in_line += 1;
         self.last_ms = due_ms;
-        self.trim(entries);
+        self.trim(entries, &mut { LOOKS_A_CHANGE });
     }
 
-    /// The schedule that has been due for longest.
+    /// Whether [`front`](Self::front) is known; if not, [`trim`](Self::trim) finds it.
+    pub(super) fn is_front_known(&self, entries: &Arena) -> bool {
+        self.in_line == 0 || self.first_in_line(entries).is_some()
+    }
+
+    /// The schedule that has been due for longest, if that [is known](Self::is_front_known).
     pub(super) fn front(&self, entries: &Arena) -> Option<u32> {
-        let in_line = self.first[self.left.clone()].first().map(|hint| hint.name());
+        let in_line = self.first_in_line(entries);
         let Some(&(sorted_ms, _, sorted)) = self.out_of_line.first() else { return in_line };
         Some(in_line.filter(|&name| entry::due_ms(&entries[name]) <= sorted_ms).unwrap_or(sorted))
+    }
+
+    /// Drops stale hints from the front of the line, up to `looks` of them, which it takes off `looks`. Returns whether
+    /// the front is known then.
+    pub(super) fn trim(&mut self, entries: &Arena, looks: &mut usize) -> bool {
+        loop {
+            match self.first[self.left.clone()].first() {
+                Some(&hint) if is_in_line(entries, hint) => return true,
+                Some(_) if *looks == 0 => return self.in_line == 0,
+                Some(_) => {
+                    *looks -= 1;
+                    self.left.start += 1;
+                }
+                None => {
+                    let next = self.line.pop_chunk(&mut self.chunks, &mut self.first);
+                    for hint in &*next {
+                        entries.prefetch(hint.name());
+                    }
+                    self.left = 0..next.len();
+                    if self.left.is_empty() {
+                        return true;
+                    }
+                }
+            }
+        }
     }
 
     /// Lets go of the schedule `name`, which must be here: it is nowhere then.
@@ -95,7 +129,7 @@ impl Ready {
         if entry::place(bytes) == Place::Line {
             entry::set_place(bytes, Place::Unfiled);
             self.in_line -= 1;
-            self.trim(entries);
+            self.trim(entries, &mut { LOOKS_A_CHANGE });
         } else {
             let was_there = self.out_of_line.remove(&sorted(bytes, name));
             debug_assert!(was_there, "entry {name} is not out of line");
@@ -114,7 +148,6 @@ impl Ready {
         let first = self.first[self.left.clone()].iter().copied();
         let hints: Vec<Hint> = first.chain(self.line.iter(&self.chunks)).collect();
         let is_current = |hint: &Hint| is_in_line(entries, *hint);
-        assert!(hints.first().is_none_or(is_current), "the first hint is stale");
         let current = hints.iter().filter(|hint| is_current(hint));
         let in_line: Vec<u32> = current.map(|hint| hint.name()).collect();
         let dues_ms: Vec<i64> = in_line.iter().map(|&name| entry::due_ms(&entries[name])).collect();
@@ -128,20 +161,9 @@ impl Ready {
         }
     }
 
-    /// Drops stale hints from the front.
-    fn trim(&mut self, entries: &Arena) {
-        loop {
-            match self.first[self.left.clone()].first() {
-                Some(&hint) if is_in_line(entries, hint) => return,
-                Some(_) => self.left.start += 1,
-                None => {
-                    self.left = 0..self.line.pop_chunk(&mut self.chunks, &mut self.first).len();
-                    if self.left.is_empty() {
-                        return;
-                    }
-                }
-            }
-        }
+    fn first_in_line(&self, entries: &Arena) -> Option<u32> {
+        let first = self.first[self.left.clone()].first();
+        first.filter(|&&hint| is_in_line(entries, hint)).map(|hint| hint.name())
     }
 }
 
