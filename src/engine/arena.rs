@@ -16,6 +16,7 @@ mod size;
 use std::collections::BTreeSet;
 
 use super::entry::{self, Place};
+use super::hint::Hint;
 use class::Class;
 use segment::Segment;
 use size::{SEGMENT_BITS, SEGMENT_UNITS, SHARED_UNITS, UNIT_BYTES, block_units, class_of};
@@ -132,6 +133,20 @@ impl Arena {
         if let Some(Some(segment)) = self.segments.get(number) {
             segment.prefetch(unit);
         }
+    }
+
+    /// Asks for the fronts of the entries that the hints name.
+    #[inline]
+    pub(super) fn read_ahead(&self, hints: &[Hint]) {
+        for hint in hints {
+            self.prefetch(hint.name());
+        }
+    }
+
+    /// The entry that the hint leads to, if it is in `place` and the hint is not stale.
+    #[inline]
+    pub(super) fn hinted(&self, hint: Hint, place: Place) -> Option<&[u8]> {
+        self.get(hint.name()).filter(|bytes| entry::is_hinted(bytes, hint, place))
     }
 
     /// Some of the entries that stand in the way of giving memory back, if there are any: each has to be

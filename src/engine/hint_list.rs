@@ -6,8 +6,8 @@
 mod chunks;
 
 use super::hint::Hint;
-use chunks::NIL;
 pub(super) use chunks::{CHUNK_HINTS, Chunks};
+use chunks::{Chunk, NIL};
 
 /// A list: appended to hint by hint, taken from chunk by chunk, first in, first out.
 ///
@@ -33,10 +33,7 @@ impl List {
     }
 
     pub(super) fn push(&mut self, chunks: &mut Chunks, hint: Hint) {
-        if self.tail == NIL || chunks.chunk(self.tail).len as usize == CHUNK_HINTS {
-            self.add_chunk(chunks);
-        }
-        let chunk = chunks.chunk_mut(self.tail);
+        let chunk = self.chunk_with_room(chunks);
         chunk.hints[chunk.len as usize] = hint;
         chunk.len += 1;
         self.len += 1;
@@ -45,10 +42,7 @@ impl List {
     /// Pushes each of them, in order.
     pub(super) fn extend(&mut self, chunks: &mut Chunks, mut hints: &[Hint]) {
         while !hints.is_empty() {
-            if self.tail == NIL || chunks.chunk(self.tail).len as usize == CHUNK_HINTS {
-                self.add_chunk(chunks);
-            }
-            let chunk = chunks.chunk_mut(self.tail);
+            let chunk = self.chunk_with_room(chunks);
             let room = &mut chunk.hints[chunk.len as usize..];
             let (fits, rest) = hints.split_at(room.len().min(hints.len()));
             room[..fits.len()].copy_from_slice(fits);
@@ -94,6 +88,15 @@ impl List {
         })
         .flatten()
         .copied()
+    }
+
+    /// The last chunk, a new one if that is full.
+    #[inline]
+    fn chunk_with_room<'c>(&mut self, chunks: &'c mut Chunks) -> &'c mut Chunk {
+        if self.tail == NIL || chunks.chunk(self.tail).len as usize == CHUNK_HINTS {
+            self.add_chunk(chunks);
+        }
+        chunks.chunk_mut(self.tail)
     }
 
     // One push in 63 needs it, and the others are faster without it in their midst.

@@ -111,9 +111,7 @@ impl Ready {
                 }
                 None => {
                     let next = self.line.pop_chunk(&mut self.chunks, &mut self.first);
-                    for hint in &*next {
-                        entries.prefetch(hint.name());
-                    }
+                    entries.read_ahead(next);
                     self.left = 0..next.len();
                     if self.left.is_empty() {
                         return true;
@@ -172,7 +170,7 @@ fn sorted(bytes: &[u8], name: u32) -> Sorted {
 }
 
 fn is_in_line(entries: &Arena, hint: Hint) -> bool {
-    entries.get(hint.name()).is_some_and(|bytes| entry::is_hinted(bytes, hint, Place::Line))
+    entries.hinted(hint, Place::Line).is_some()
 }
 
 #[cfg(test)]

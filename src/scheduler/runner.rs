@@ -32,7 +32,7 @@ pub(super) const ADVANCE_BUDGET: usize = 4_000;
 const TIDY_BUDGET: usize = 1_000;
 
 /// A record that replaces or cancels leaves a stale hint, which takes five looks to find where a quarter is stale, and now
-/// and then a record has to be moved.
+/// and then an entry has to be moved.
 const TIDY_STEPS_A_RECORD: usize = 8;
 const PUBLISH_EVERY_MS: u64 = 200;
 const PROGRESS_EVERY_MS: u64 = 5_000;

@@ -50,9 +50,7 @@ impl Entries for Due<'_> {
     }
 
     fn read_ahead(&self, hints: &[Hint]) {
-        for hint in hints {
-            self.entries.prefetch(hint.name());
-        }
+        self.entries.read_ahead(hints);
     }
 
     fn expire(&mut self, hints: &[Hint], due_ms: i64) {
@@ -68,8 +66,7 @@ impl Entries for Due<'_> {
 /// When the entry of a hint in the wheel is due; `None` if the hint is stale.
 #[inline]
 pub(super) fn hinted_due_ms(entries: &Arena, hint: Hint) -> Option<i64> {
-    let bytes = entries.get(hint.name())?;
-    entry::is_hinted(bytes, hint, Place::Waiting).then(|| entry::due_ms(bytes))
+    entries.hinted(hint, Place::Waiting).map(entry::due_ms)
 }
 
 #[cfg(test)]

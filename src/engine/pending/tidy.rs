@@ -81,7 +81,7 @@ impl PendingSet {
             self.sweeping.since = 0;
         }
         let entries = &self.entries;
-        let read_ahead = |hints: &[Hint]| hints.iter().for_each(|hint| entries.prefetch(hint.name()));
+        let read_ahead = |hints: &[Hint]| entries.read_ahead(hints);
         let is_current = |hint| hinted_due_ms(entries, hint).is_some();
         let is_round = self.wheel.sweep(budget, read_ahead, is_current);
         self.sweeping.is_under_way = !is_round;
