@@ -4,8 +4,11 @@
 //! the hint where it is, stale, and whoever meets the hint asks the entry. So cancelling touches no list, and moving a
 //! hint touches no entry.
 
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
 /// Names an entry, as it was when the hint was made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable)]
+#[repr(C)]
 pub struct Hint {
     name: u32,
     /// The stamp of the entry in the upper eight bits, the lower bits of the due time below.

@@ -1,11 +1,15 @@
 //! The memory of lists of hints: chunks, in segments that come one by one and go when they are empty.
 //!
-//! No segment is ever copied to grow: each is allocated whole.
+//! No segment is ever copied to grow: each is allocated whole. And each is the system's again at once when its last chunk
+//! is given back; an allocator puts that off, and then gives many back within one call.
 
 use std::collections::BTreeSet;
 
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
 use super::List;
 use crate::engine::hint::Hint;
+use crate::engine::memory::Memory;
 
 /// Hints in a chunk: with the link and the length, 512 bytes.
 pub(in crate::engine) const CHUNK_HINTS: usize = 63;
@@ -30,17 +34,24 @@ pub(in crate::engine) struct Chunks {
     with_room: BTreeSet<u32>,
     /// The segment that the next chunk is taken from, as long as it has one.
     current: u32,
+    /// Segments that went back to the system.
+    given_back: usize,
 }
 
 impl Chunks {
     pub(in crate::engine) const fn new() -> Self {
-        Self { segments: Vec::new(), with_room: BTreeSet::new(), current: 0 }
+        Self { segments: Vec::new(), with_room: BTreeSet::new(), current: 0, given_back: 0 }
     }
 
-    /// Bytes of the segments.
+    /// Bytes of the segments that were ever used.
     pub(in crate::engine) fn allocated_bytes(&self) -> usize {
-        let chunks: usize = self.segments.iter().map(|segment| segment.chunks.capacity()).sum();
+        let chunks: usize = self.segments.iter().map(|segment| segment.ever_used as usize).sum();
         chunks * size_of::<Chunk>() + self.segments.capacity() * size_of::<Segment>()
+    }
+
+    /// Segments that went back to the system, which takes time, since there are chunks.
+    pub(in crate::engine) fn given_back(&self) -> usize {
+        self.given_back
     }
 
     /// Panics unless exactly the chunks of `lists` are used, for tests.
@@ -67,12 +78,12 @@ impl Chunks {
             assert_eq!(segment.used, used, "used chunks of segment {number}");
             assert_eq!(
                 segment.free_len() + used as usize,
-                segment.chunks.len(),
+                segment.ever_used as usize,
                 "chunks of segment {number}"
             );
             let is_listed = self.with_room.contains(&(number as u32));
             assert_eq!(is_listed, segment.has_room() && !is_current, "room of segment {number}");
-            assert!(used > 0 || is_current || segment.chunks.capacity() == 0, "memory of segment {number}");
+            assert!(used > 0 || is_current || segment.memory.is_none(), "memory of segment {number}");
         }
     }
 
@@ -87,16 +98,14 @@ impl Chunks {
         }
         let segment = &mut self.segments[self.current as usize];
         segment.used += 1;
-        let offset = if let Some(offset) = segment.free {
-            let chunk = &mut segment.chunks[offset as usize];
-            segment.free = (chunk.next != NIL).then_some(chunk.next);
-            (chunk.len, chunk.next) = (0, NIL);
-            offset
-        } else {
-            segment.chunks.reserve_exact(SEGMENT_CHUNKS - segment.chunks.len());
-            segment.chunks.push(Chunk::EMPTY);
-            segment.chunks.len() as u32 - 1
-        };
+        segment.memory.get_or_insert_with(|| Memory::new(size_of::<[Chunk; SEGMENT_CHUNKS]>()));
+        let offset = segment.free.unwrap_or(segment.ever_used);
+        let is_new = segment.free.is_none();
+        let chunk = segment.chunk_mut(offset);
+        let next_free = (!is_new && chunk.next != NIL).then_some(chunk.next);
+        (chunk.len, chunk.next) = (0, NIL);
+        segment.free = next_free;
+        segment.ever_used += u32::from(is_new);
         self.current << SEGMENT_BITS | offset
     }
 
@@ -106,12 +115,13 @@ impl Chunks {
         let (number, offset) = split(name);
         let segment = &mut self.segments[number];
         let had_room = segment.has_room();
-        segment.chunks[offset].next = segment.free.unwrap_or(NIL);
-        segment.free = Some(offset as u32);
+        segment.chunk_mut(offset).next = segment.free.unwrap_or(NIL);
+        segment.free = Some(offset);
         segment.used -= 1;
         let is_current = self.current as usize == number;
         if segment.used == 0 && !is_current {
             *segment = Segment::default();
+            self.given_back += 1;
         }
         if !had_room && !is_current {
             self.with_room.insert(number as u32);
@@ -121,20 +131,22 @@ impl Chunks {
     #[inline]
     pub(super) fn chunk(&self, name: u32) -> &Chunk {
         let (number, offset) = split(name);
-        &self.segments[number].chunks[offset]
+        self.segments[number].chunk(offset)
     }
 
     #[inline]
     pub(super) fn chunk_mut(&mut self, name: u32) -> &mut Chunk {
         let (number, offset) = split(name);
-        &mut self.segments[number].chunks[offset]
+        self.segments[number].chunk_mut(offset)
     }
 }
 
 #[derive(Debug, Default)]
 struct Segment {
-    /// As many as were ever used, up to [`SEGMENT_CHUNKS`].
-    chunks: Vec<Chunk>,
+    /// None before the first chunk is taken.
+    memory: Option<Memory>,
+    /// Chunks that were ever used, from the front on, up to [`SEGMENT_CHUNKS`].
+    ever_used: u32,
     used: u32,
     /// The first free chunk, which leads to the next.
     free: Option<u32>,
@@ -145,14 +157,34 @@ impl Segment {
         (self.used as usize) < SEGMENT_CHUNKS
     }
 
+    /// The chunk at this offset.
+    #[inline]
+    fn chunk(&self, offset: u32) -> &Chunk {
+        let memory = self.memory.as_deref().expect(HAS_MEMORY);
+        let chunks = <[Chunk; SEGMENT_CHUNKS]>::ref_from_bytes(memory).expect(FITS);
+        &chunks[offset as usize]
+    }
+
+    /// The chunk at this offset.
+    #[inline]
+    fn chunk_mut(&mut self, offset: u32) -> &mut Chunk {
+        let memory = self.memory.as_deref_mut().expect(HAS_MEMORY);
+        let chunks = <[Chunk; SEGMENT_CHUNKS]>::mut_from_bytes(memory).expect(FITS);
+        &mut chunks[offset as usize]
+    }
+
     fn free_len(&self) -> usize {
-        let next = |&offset: &u32| Some(self.chunks[offset as usize].next).filter(|&next| next != NIL);
+        let next = |&offset: &u32| Some(self.chunk(offset).next).filter(|&next| next != NIL);
         std::iter::successors(self.free, next).count()
     }
 }
 
+const HAS_MEMORY: &str = "a segment has memory while its chunks are used";
+const FITS: &str = "memory of this size was asked for, and begins at a page";
+
 /// A piece of a list, or of the free ones of a segment.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
 pub(super) struct Chunk {
     pub(super) hints: [Hint; CHUNK_HINTS],
     /// How many of the hints, from the front on, are in the list.
@@ -160,15 +192,11 @@ pub(super) struct Chunk {
     pub(super) next: u32,
 }
 
-impl Chunk {
-    const EMPTY: Self = Self { hints: [Hint::NONE; CHUNK_HINTS], len: 0, next: NIL };
-}
-
 const _: () = assert!(size_of::<Chunk>() == 512);
 
 /// The segment of a chunk, and where the chunk is in it.
-fn split(name: u32) -> (usize, usize) {
-    ((name >> SEGMENT_BITS) as usize, name as usize & (SEGMENT_CHUNKS - 1))
+fn split(name: u32) -> (usize, u32) {
+    ((name >> SEGMENT_BITS) as usize, name & (SEGMENT_CHUNKS as u32 - 1))
 }
 
 #[cfg(test)]
