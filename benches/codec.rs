@@ -11,6 +11,7 @@
 use std::fmt;
 use std::hint::black_box;
 use std::ops::Range;
+use std::time::Duration;
 
 use apache_avro::reader::datum::GenericDatumReader;
 use apache_avro::types::Value;
@@ -194,6 +195,7 @@ fn json_encode(criterion: &mut Criterion) {
 
 fn group<'c>(criterion: &'c mut Criterion, name: &str, record: &[u8]) -> BenchmarkGroup<'c, WallTime> {
     let mut group = criterion.benchmark_group(name);
+    group.warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(2));
     group.throughput(Throughput::ElementsAndBytes { elements: 1, bytes: record.len() as u64 });
     group
 }

@@ -29,7 +29,7 @@ const ROOMS: &[Room] = &[
     Room {
         name: "engine",
         rooms: &["schedule"],
-        crates: Pure(&["slab", "hashbrown", "foldhash", "memmap2"]),
+        crates: Pure(&["slab", "hashbrown", "foldhash", "memmap2", "zerocopy"]),
     },
     Room {
         name: "codec",
