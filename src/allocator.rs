@@ -35,6 +35,10 @@ mod tests {
     fn the_options_are_known_by_their_defaults() {
         // SAFETY: reads a number.
         let get = |option| unsafe { libmimalloc_sys::mi_option_get(option) };
-        assert_eq!((get(PURGE_DELAY), get(GENERIC_COLLECT)), (1_000, 10_000), "counted otherwise by this mimalloc");
+        assert_eq!(
+            (get(PURGE_DELAY), get(GENERIC_COLLECT)),
+            (1_000, 10_000),
+            "counted otherwise by this mimalloc"
+        );
     }
 }
