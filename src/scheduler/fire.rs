@@ -79,6 +79,11 @@ impl Firing {
         self.cleared.clear();
     }
 
+    /// A key that was written while it was being fired rests, so that it does not end up in every batch.
+    pub(super) fn rest(&mut self, id: &[u8], now_ms: u64) {
+        self.resting.insert(id.to_vec(), now_ms + CONTESTED_REST_MS);
+    }
+
     fn shrink(&mut self) {
         self.count_limit = (self.count_limit / 2).max(1);
     }
@@ -320,8 +325,10 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
         let handles: Vec<Handle> = batch.entries.iter().map(|entry| entry.handle).collect();
         if !self.shard.all_current(&handles) {
             self.abort_cleanly()?;
-            let until_ms = self.clock.monotonic_ms() + CONTESTED_REST_MS;
-            self.firing.resting.extend(self.shard.take_contested().into_iter().map(|id| (id, until_ms)));
+            let now_ms = self.clock.monotonic_ms();
+            for id in self.shard.take_contested() {
+                self.firing.rest(&id, now_ms);
+            }
             self.shard.release();
             return Ok(());
         }
@@ -630,10 +637,10 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
         self.applier.apply(&record, &mut self.shard, &self.counters, now);
     }
 
-    /// Appends an overtaken version again, with its headers. True: done (or no longer needed). It fires once the new
-    /// record is read back (exactly-once: once it is committed).
-    pub(super) fn rewrite(&mut self, handle: Handle) -> Result<bool, Interrupted> {
-        let Some(view) = self.shard.pending().view(handle) else { return Ok(true) };
+    /// Appends an overtaken version again, with its headers, if it is still the newest. It fires once the new record is
+    /// read back (exactly-once: once it is committed).
+    pub(super) fn rewrite(&mut self, handle: Handle) -> Result<Written, Interrupted> {
+        let Some(view) = self.shard.pending().view(handle) else { return Ok(Written::NotPending) };
         let mut value = Vec::new();
         crate::codec::encode(view.format, &view.schedule, &mut value);
         if self.settings.mode == Mode::Transactional {
@@ -641,20 +648,21 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
         }
         self.transactions.append(view.id, Some(&value), view.record_headers)?;
         if self.settings.mode == Mode::Plain {
-            self.until_answered(|this| this.transactions.appended(SLICE))?;
-            return Ok(true);
+            let offsets = self.until_answered(|this| this.transactions.appended(SLICE))?;
+            return Ok(Written::At(offsets[0]));
         }
-        let Appended::At(_) = self.appended_and_applied(1, &mut Laps::start(&self.clock))? else {
+        let Appended::At(base) = self.appended_and_applied(1, &mut Laps::start(&self.clock))? else {
             self.shard.release();
-            return Ok(false);
+            return Ok(Written::NotNow);
         };
         if self.shard.all_current(&[handle]) {
             self.commit(|_| ())?;
+            Ok(Written::At(base))
         } else {
             self.abort_cleanly()?;
             self.shard.release();
+            Ok(Written::NotPending)
         }
-        Ok(true)
     }
 }
 

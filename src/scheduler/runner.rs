@@ -2,7 +2,7 @@
 //!
 //! Everything the thread needs is in here and nobody else's; others reach it through [`Control`] and the command lane.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::mpsc::Receiver;
@@ -120,6 +120,9 @@ pub struct Runner<L, T, C> {
     unresolved: Option<(i64, Command)>,
     /// Versions that an acknowledgement of an older one overtook; to be written again.
     repairs: VecDeque<Handle>,
+    /// Where each of them will be in the log: `i64::MAX` until it is written, then its offset, until that is read. A
+    /// tombstone before that place, which overtakes the version as well, asks for no second repair.
+    repair_offsets: HashMap<Handle, i64>,
     /// No transaction is begun before the log is readable up to here: a foreign transaction holds it back.
     pub(super) blocked_until: Option<i64>,
     /// The log is gone; remembered here because it is said once, maybe in the middle of something else.
@@ -174,6 +177,7 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
             waiting: VecDeque::new(),
             unresolved: None,
             repairs: VecDeque::new(),
+            repair_offsets: HashMap::new(),
             blocked_until: None,
             gone: None,
             round_began_ms: None,
@@ -355,7 +359,8 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
     /// Applies what the log has, waiting up to `wait` for it.
     pub(super) fn read(&mut self, wait: Duration) -> Result<(), Interrupted> {
         let now = Now { wall_ms: self.clock.now_ms(), monotonic_ms: self.clock.monotonic_ms() };
-        let Self { log, shard, applier, counters, repairs, unresolved, last_end, .. } = self;
+        let Self { log, shard, applier, counters, repairs, repair_offsets, unresolved, .. } = self;
+        let Self { last_end, firing, clock, .. } = self;
         let (mut resolved, mut records) = (false, 0);
         let result = log.read(wait, READ_BUDGET, &mut |item| match item {
             LogItem::End(offset) => {
@@ -365,8 +370,13 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
             LogItem::Ahead(keys) => shard.warm(keys),
             LogItem::Record(record) => {
                 records += 1;
-                if let Some(Applied::Overtaken(handle)) = applier.apply(&record, shard, counters, now) {
+                if let Some(Applied::Overtaken(handle)) = applier.apply(&record, shard, counters, now)
+                    && repair_offsets.get(&handle).is_none_or(|repair| *repair < record.offset)
+                {
                     repairs.push_back(handle);
+                    repair_offsets.insert(handle, i64::MAX);
+                    // Another owner may write it again, too: whoever fires has to have read both.
+                    firing.rest(record.key.unwrap_or_default(), clock.monotonic_ms());
                 }
                 resolved |= unresolved.as_ref().is_some_and(|(offset, _)| *offset == record.offset);
             }
@@ -593,8 +603,13 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
             && let Some(handle) = self.repairs.pop_front()
         {
             match self.rewrite(handle) {
-                Ok(true) => self.counters.repaired.increment(),
-                Ok(false) => {
+                Ok(Written::At(offset)) => {
+                    self.counters.repaired.increment();
+                    self.repair_offsets.insert(handle, offset);
+                    self.forget_repairs();
+                }
+                Ok(Written::NotPending) => {}
+                Ok(Written::NotNow) => {
                     self.repairs.push_front(handle);
                     return Ok(());
                 }
@@ -615,6 +630,14 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
             }
         }
         Ok(())
+    }
+
+    /// Repairs that were read are forgotten once in a while.
+    fn forget_repairs(&mut self) {
+        if self.repair_offsets.len() > 2 * self.repairs.len() + 1_024 {
+            let pending = self.shard.pending();
+            self.repair_offsets.retain(|&handle, _| pending.is_current(handle));
+        }
     }
 
     fn say_progress(&mut self, target: i64) {

@@ -7,6 +7,7 @@ mod support;
 mod at_least_once;
 mod bad_input;
 mod cancelling;
+mod chaos;
 mod commands;
 mod crashes;
 mod destinations;

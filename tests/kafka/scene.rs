@@ -123,17 +123,17 @@ impl Scene {
         self.client.force_compaction(&self.schedules);
     }
 
-    /// Remembers what the log holds now.
-    pub fn keep(&self) {
-        self.committed();
+    /// Remembers what the log holds now, and returns that, in order of partition and offset.
+    pub fn keep(&self) -> Vec<Seen> {
+        let now = self.client.read_topic(&self.schedules, Isolation::ReadCommitted);
+        self.kept.lock().unwrap().extend(now.iter().map(|seen| (seen.place(), seen.clone())));
+        now
     }
 
     /// Every committed record of the schedule topic, those that are gone from the log by now too.
     pub fn committed(&self) -> Vec<Seen> {
-        let now = self.client.read_topic(&self.schedules, Isolation::ReadCommitted);
-        let mut kept = self.kept.lock().unwrap();
-        kept.extend(now.into_iter().map(|seen| (seen.place(), seen)));
-        kept.values().cloned().collect()
+        self.keep();
+        self.kept.lock().unwrap().values().cloned().collect()
     }
 
     /// Judges what happened until now; schedules due by `until_ms` should have fired.
@@ -145,9 +145,9 @@ impl Scene {
     }
 
     /// The end of every test, once its schedulers are gone: lets one more instance load what the log says, lets
-    /// everything that would fire (again) fire, and judges.
+    /// everything that would fire (again) fire, and judges. Returns how many messages were right.
     #[track_caller]
-    pub fn assert_everything_fired_once(&self, settings: &Settings) {
+    pub fn assert_everything_fired_once(&self, settings: &Settings) -> usize {
         let mut last = Kms::start_ready(settings);
         self.await_settled(i64::MAX);
         self.pass_sentinels();
@@ -156,6 +156,7 @@ impl Scene {
         let verdict = self.verdict(i64::MAX);
         verdict.assert_clean();
         println!("{}: {} messages right", self.schedules, verdict.right);
+        verdict.right
     }
 
     /// Sends one schedule through every partition. A shard fires in order of due times, so when these have arrived,

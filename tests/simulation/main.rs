@@ -1,0 +1,152 @@
+//! A deterministic simulation: the scheduler's own shards, fire loop and recovery on a cluster that misbehaves.
+//!
+//! One seed decides everything: what is written, who crashes, freezes, is cut off or takes over, which answers are lost
+//! and how long everything takes. The same seed gives the same run, event by event. The history checker judges each.
+//!
+//! `KMS_SIM_SEEDS=50000 cargo test --release --test simulation` runs more; `KMS_SIM_SEED=17 … -- --nocapture trace`
+//! tells what happens in one.
+#![allow(clippy::unwrap_used, reason = "a test")]
+#![allow(unreachable_pub, reason = "modules of a test")]
+#![allow(clippy::disallowed_methods, reason = "how many seeds, and which, is no setting of the product")]
+
+mod at_least_once;
+mod client;
+mod cluster;
+#[path = "../support/history.rs"]
+mod history;
+mod partition;
+mod planted;
+mod rng;
+mod run;
+
+use std::panic::RefUnwindSafe;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use kafka_message_scheduler::kafka::producer::Mode;
+use planted::Planted;
+use run::{Outcome, Plan, run};
+
+fn from_environment(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|value| value.parse().unwrap_or_else(|_| panic!("{name} is no number")))
+}
+
+/// What a run is to show, named like the test that does many of them.
+fn plan_of(test: &str, seed: u64) -> Plan {
+    let (mode, peaceful) = match test {
+        "exactly_once" => (Mode::Transactional, false),
+        "at_least_once" => (Mode::Plain, false),
+        "at_least_once_in_peace" => (Mode::Plain, true),
+        _ => panic!("{test} is none of exactly_once, at_least_once, at_least_once_in_peace"),
+    };
+    Plan { seed, mode, peaceful, planted: None, keeps_trace: false }
+}
+
+fn plan(seed: u64) -> Plan {
+    plan_of("exactly_once", seed)
+}
+
+/// Runs these seeds on all processors; gives the first that has something wrong, with what.
+fn first_complaint(
+    seeds: std::ops::Range<u64>,
+    plan: impl Fn(u64) -> Plan + Sync + RefUnwindSafe,
+) -> Option<(u64, String)> {
+    let next = AtomicU64::new(seeds.start);
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let search = || {
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= seeds.end {
+                return None;
+            }
+            let outcome = std::panic::catch_unwind(|| run(plan(seed)).complaint());
+            if let Some(complaint) = outcome.unwrap_or_else(|_| Some("it panicked, see above".to_owned())) {
+                next.store(seeds.end, Ordering::Relaxed);
+                return Some((seed, complaint));
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..threads).map(|_| scope.spawn(search)).collect();
+        threads.into_iter().filter_map(|thread| thread.join().unwrap()).min()
+    })
+}
+
+#[track_caller]
+fn assert_clean(test: &str) {
+    let seeds = from_environment("KMS_SIM_SEEDS").unwrap_or(5_000);
+    let complaint = first_complaint(0..seeds, |seed| plan_of(test, seed));
+    if let Some((seed, complaint)) = complaint {
+        panic!(
+            "seed {seed}: {complaint}\nto see what happens:\n\
+             KMS_SIM_TEST={test} KMS_SIM_SEED={seed} cargo test --test simulation trace -- --nocapture"
+        );
+    }
+}
+
+#[test]
+fn exactly_once() {
+    assert_clean("exactly_once");
+}
+
+#[test]
+fn at_least_once() {
+    assert_clean("at_least_once");
+}
+
+/// Without crashes, lost answers and frozen owners nothing comes twice, transactions or not.
+#[test]
+fn at_least_once_in_peace() {
+    assert_clean("at_least_once_in_peace");
+}
+
+#[test]
+fn the_same_seed_gives_the_same_run() {
+    for seed in 0..20 {
+        let traced = || run(Plan { keeps_trace: true, ..plan(seed) });
+        let (first, second) = (traced(), traced());
+        for (line, other) in first.trace.iter().zip(&second.trace) {
+            assert_eq!(line, other, "seed {seed}");
+        }
+        assert_eq!((first.trace_hash, first.events), (second.trace_hash, second.events), "seed {seed}");
+    }
+}
+
+#[test]
+fn the_runs_are_eventful() {
+    let outcomes: Vec<Outcome> = (0..100).map(|seed| run(plan(seed))).collect();
+    let delivered: usize = outcomes.iter().map(|outcome| outcome.verdict.right).sum();
+    let records: usize = outcomes.iter().map(|outcome| outcome.history.records.len()).sum();
+    println!("{delivered} delivered, {records} records");
+    assert!(delivered > 5_000 && records > 20_000, "{delivered} delivered of {records} records");
+}
+
+/// Each planted fault is found within so many seeds.
+const FOUND_WITHIN: u64 = 300;
+
+#[test]
+fn every_planted_fault_is_found() {
+    let mut missed = Vec::new();
+    for planted in planted::ALL {
+        let found = first_complaint(0..FOUND_WITHIN, |seed| Plan { planted: Some(planted), ..plan(seed) });
+        match found {
+            Some((seed, complaint)) => {
+                println!("{planted:?}: seed {seed}: {}", complaint.lines().nth(2).unwrap_or(&complaint));
+            }
+            None => missed.push(planted),
+        }
+    }
+    assert!(missed.is_empty(), "not found within {FOUND_WITHIN} seeds: {missed:?}");
+}
+
+/// Tells what happens in the run of `KMS_SIM_SEED` of the test `KMS_SIM_TEST`, with the fault `KMS_SIM_PLANTED`.
+#[test]
+fn trace() {
+    let Some(seed) = from_environment("KMS_SIM_SEED") else { return };
+    let planted = std::env::var("KMS_SIM_PLANTED").ok();
+    let planted: Option<Planted> =
+        planted.map(|name| planted::ALL.into_iter().find(|planted| format!("{planted:?}") == name).unwrap());
+    let test = std::env::var("KMS_SIM_TEST").unwrap_or_else(|_| "exactly_once".to_owned());
+    let outcome = run(Plan { planted, keeps_trace: true, ..plan_of(&test, seed) });
+    println!("{}", outcome.trace.join("\n"));
+    println!("{}", outcome.complaint().unwrap_or_else(|| "nothing is wrong".to_owned()));
+}

@@ -1,0 +1,938 @@
+//! One run: instances of the scheduler come and go, the network and the clocks misbehave, others write; then all of it
+//! calms down, and what was delivered is judged.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::mpsc::{Sender, channel};
+use std::time::Duration;
+
+use corosensei::stack::DefaultStack;
+use corosensei::{Coroutine, CoroutineResult};
+use kafka_message_scheduler::codec;
+use kafka_message_scheduler::config::{Settings, Sources};
+use kafka_message_scheduler::engine::PendingSet;
+use kafka_message_scheduler::engine::shard::Shard;
+use kafka_message_scheduler::kafka::producer::Mode;
+use kafka_message_scheduler::schedule::{DueTime, Headers, Schedule};
+use kafka_message_scheduler::scheduler::command::{Action, Answer, Command};
+use kafka_message_scheduler::scheduler::runner::{Control, Ended, Order, Runner};
+use kafka_message_scheduler::scheduler::settings::{ShardSettings, TopicFacts};
+use kafka_message_scheduler::scheduler::status::Status;
+use tokio::sync::oneshot;
+
+use crate::at_least_once::judge_at_least_once;
+use crate::client::{MISSING, Machine, Position, REFUSING, Seat, SimClock, SimLog, SimTransactions};
+use crate::cluster::{Cluster, Epoch, Event, SECOND_US, TRANSACTION_TIMEOUT_US};
+use crate::history::{History, Record, Verdict, Write};
+use crate::partition::{FORMAT, Partition};
+use crate::planted::Planted;
+
+/// Everything goes wrong until then…
+const STORM_US: u64 = 40 * SECOND_US;
+/// …and whatever was due by then has to be delivered when so much more time has gone by.
+const CALM_US: u64 = 150 * SECOND_US;
+/// The group gives up on an instance that it has not heard of for so long.
+const SESSION_US: u64 = 10 * SECOND_US;
+/// The group waits for no instance longer than this to give partitions back.
+const REBALANCE_US: u64 = 20 * SECOND_US;
+/// A run with more events than this goes round in circles; the busiest have a tenth of it.
+const EVENTS_MOST: u64 = 1_000_000;
+/// Without transactions, records stay in the log for so long: `min.compaction.lag.ms`, as such topics need it.
+const LAG_US: u64 = 60 * SECOND_US;
+/// Tombstones are kept for so long.
+const RETENTION_US: u64 = 120 * SECOND_US;
+
+/// What the run itself does.
+#[derive(Clone, Debug)]
+pub enum Happening {
+    Write,
+    BeginForeign,
+    ForeignStep {
+        id: String,
+        epoch: Epoch,
+        partition: usize,
+        steps: u64,
+    },
+    Ask,
+    Trouble,
+    Rebalance,
+    Compact,
+    /// The group looks whether it has heard of everybody.
+    CheckSessions,
+    /// An instance asks for the topic's ID, as its watch does.
+    Watch {
+        instance: usize,
+    },
+    /// An instance that was away hears that its partitions are lost.
+    HearOfLoss {
+        instance: usize,
+    },
+    /// The group has waited long enough for a partition to be given back.
+    StopWaiting {
+        actor: usize,
+    },
+    Restart,
+}
+
+/// A process of the scheduler.
+struct Instance {
+    machine: Rc<Machine>,
+    facts: Arc<TopicFacts>,
+    status: Status,
+    is_alive: bool,
+    /// It stands still until then.
+    frozen_until_us: u64,
+    /// The group counts it in.
+    is_member: bool,
+}
+
+type ShardThread = Coroutine<(), (), Box<(Ended, Shard)>>;
+
+/// A shard's thread, and what others hold of it.
+struct Actor {
+    instance: usize,
+    partition: usize,
+    control: Arc<Control>,
+    commands: Sender<Command>,
+    turn: Rc<Cell<u64>>,
+    is_revoked: Rc<Cell<bool>>,
+    coroutine: Option<ShardThread>,
+    position: Rc<RefCell<Position>>,
+}
+
+/// A command to a shard.
+struct Asked {
+    id: Vec<u8>,
+    partition: usize,
+    actor: usize,
+    /// The end of the log when it was asked.
+    end: i64,
+    answer: oneshot::Receiver<Answer>,
+}
+
+/// What was answered.
+struct Answered {
+    id: Vec<u8>,
+    partition: usize,
+    answer: Answer,
+    /// The ends of the log when it was asked and when it was answered.
+    between: (i64, i64),
+}
+
+/// Who has a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Owner {
+    Nobody,
+    Actor(usize),
+    /// Its shard is ending; the partition then goes to this instance.
+    Leaving {
+        actor: usize,
+        to: usize,
+    },
+}
+
+/// What a run is about.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan {
+    pub seed: u64,
+    pub mode: Mode,
+    /// Nobody crashes, freezes or is cut off, and every answer arrives; partitions move and others write all the same.
+    pub peaceful: bool,
+    pub planted: Option<Planted>,
+    pub keeps_trace: bool,
+}
+
+/// What came of a run.
+pub struct Outcome {
+    pub verdict: Verdict,
+    /// What else is wrong: answers, rules that were broken, runs that do not come to rest.
+    pub wrongs: Vec<String>,
+    pub history: History,
+    pub trace_hash: u64,
+    pub trace: Vec<String>,
+    pub events: u64,
+}
+
+impl Outcome {
+    /// What is wrong, as text; `None` if nothing is.
+    pub fn complaint(&self) -> Option<String> {
+        let mut text = String::new();
+        if !self.verdict.is_clean() {
+            text = self.verdict.to_string();
+        }
+        for wrong in &self.wrongs {
+            text.push('\n');
+            text.push_str(wrong);
+        }
+        (!text.is_empty()).then_some(text)
+    }
+}
+
+pub struct Run {
+    plan: Plan,
+    settings: Arc<ShardSettings>,
+    cluster: Rc<RefCell<Cluster>>,
+    instances: Vec<Instance>,
+    actors: Vec<Actor>,
+    owners: Vec<Owner>,
+    /// State that was loaded for a partition and should have been dropped with it.
+    kept: BTreeMap<usize, Shard>,
+    keys: Vec<Vec<u8>>,
+    payloads: u64,
+    foreign: u64,
+    asked: Vec<Asked>,
+    answered: Vec<Answered>,
+}
+
+/// Runs what the seed says.
+pub fn run(plan: Plan) -> Outcome {
+    Run::new(plan).finish()
+}
+
+impl Run {
+    fn new(plan: Plan) -> Self {
+        let mut cluster = Cluster::new(plan.seed, 1, plan.planted);
+        let partitions = cluster.rng.between(1, 3) as usize;
+        let instances = cluster.rng.between(1, 4);
+        let keys = cluster.rng.between(2, 40);
+        let mut fresh = Cluster::new(cluster.rng.next(), partitions, plan.planted);
+        fresh.faulty = !plan.peaceful;
+        fresh.trace.lines = plan.keeps_trace.then(Vec::new);
+        let mut run = Self {
+            plan,
+            settings: settings(plan.mode, &mut fresh),
+            cluster: Rc::new(RefCell::new(fresh)),
+            instances: Vec::new(),
+            actors: Vec::new(),
+            owners: vec![Owner::Nobody; partitions],
+            kept: BTreeMap::new(),
+            keys: (0..keys).map(|key| format!("key-{key}").into_bytes()).collect(),
+            payloads: 0,
+            foreign: 0,
+            asked: Vec::new(),
+            answered: Vec::new(),
+        };
+        for _ in 0..instances {
+            run.start_instance();
+        }
+        for happening in [
+            Happening::Write,
+            Happening::BeginForeign,
+            Happening::Ask,
+            Happening::Trouble,
+            Happening::Rebalance,
+            Happening::Compact,
+            Happening::CheckSessions,
+        ] {
+            run.later(0, happening);
+        }
+        run
+    }
+
+    fn finish(mut self) -> Outcome {
+        let mut events = self.go_on_until(STORM_US, EVENTS_MOST);
+        self.calm_down();
+        events += self.go_on_until(STORM_US + CALM_US, EVENTS_MOST - events);
+        // What was loaded goes with the coroutines, which are unwound.
+        self.actors.clear();
+        let cluster = self.cluster.borrow();
+        let mut records: Vec<_> =
+            cluster.partitions.iter().flat_map(|partition| partition.accepted().to_vec()).collect();
+        records.iter_mut().for_each(never_due_if_undeliverable);
+        let history = History {
+            records,
+            messages: cluster.delivered.clone(),
+            until_ms: crate::cluster::BEGIN_MS + (STORM_US / 1_000) as i64,
+        };
+        let verdict = match self.plan.mode {
+            Mode::Transactional => history.judge(),
+            Mode::Plain => {
+                let fired: Vec<_> = cluster.partitions.iter().map(Partition::fired).collect();
+                judge_at_least_once(&history, &fired, self.plan.peaceful)
+            }
+        };
+        let mut wrongs = cluster.broken_rules.clone();
+        wrongs.extend(
+            self.answered.iter().filter_map(|answered| judge_answer(answered, &history, self.plan.mode)),
+        );
+        if events >= EVENTS_MOST {
+            wrongs.push(format!("did not come to rest: {events} events"));
+        }
+        let trace_hash = cluster.trace.hash;
+        let trace = cluster.trace.lines.clone().unwrap_or_default();
+        Outcome { verdict, wrongs, history, trace_hash, trace, events }
+    }
+
+    /// Lets everything happen that is to happen before `until_us`, but no more than `most` events; returns how many.
+    fn go_on_until(&mut self, until_us: u64, most: u64) -> u64 {
+        let mut events = 0;
+        while events < most {
+            let Some(event) = self.cluster.borrow_mut().next_event(until_us) else { break };
+            events += 1;
+            let Some(event) = self.cluster.borrow_mut().happen(event) else { continue };
+            match event {
+                Event::Resume { actor, turn } => self.resume(actor, turn),
+                Event::Run(happening) => self.happen(happening),
+                _ => unreachable!("the cluster has dealt with it"),
+            }
+        }
+        events
+    }
+
+    /// No more trouble: whoever is frozen or cut off goes on, clocks are set right, and somebody runs.
+    fn calm_down(&mut self) {
+        let now_us = {
+            let mut cluster = self.cluster.borrow_mut();
+            cluster.faulty = false;
+            cluster.calm = true;
+            cluster.note(format_args!("calm"));
+            cluster.now_us
+        };
+        for instance in &mut self.instances {
+            instance.machine.clock_error_ms.set(0);
+            instance.machine.cut_until_us.set(0);
+            instance.frozen_until_us = instance.frozen_until_us.min(now_us);
+        }
+        if !self.instances.iter().any(|instance| instance.is_alive) {
+            self.start_instance();
+        }
+        self.later(SECOND_US, Happening::Rebalance);
+    }
+
+    fn is_calm(&self) -> bool {
+        self.cluster.borrow().calm
+    }
+
+    fn later(&self, delay_us: u64, happening: Happening) {
+        self.cluster.borrow_mut().schedule_in(delay_us, Event::Run(happening));
+    }
+
+    fn random(&self, least: u64, most: u64) -> u64 {
+        self.cluster.borrow_mut().rng.between(least, most)
+    }
+
+    fn permille(&self, part: u64) -> bool {
+        self.cluster.borrow_mut().rng.permille(part)
+    }
+
+    fn index(&self, len: usize) -> usize {
+        self.cluster.borrow_mut().rng.index(len)
+    }
+
+    fn note(&self, what: std::fmt::Arguments<'_>) {
+        self.cluster.borrow_mut().note(what);
+    }
+
+    fn now_us(&self) -> u64 {
+        self.cluster.borrow().now_us
+    }
+
+    fn happen(&mut self, happening: Happening) {
+        let is_calm = self.is_calm();
+        match happening {
+            Happening::Write if !is_calm => {
+                self.write();
+                let pause_us = self.random(0, 500_000);
+                self.later(pause_us, Happening::Write);
+            }
+            Happening::BeginForeign if !is_calm => {
+                self.begin_foreign();
+                let pause_us = self.random(0, 4 * SECOND_US);
+                self.later(pause_us, Happening::BeginForeign);
+            }
+            Happening::ForeignStep { id, epoch, partition, steps } => {
+                self.step_foreign(&id, epoch, partition, steps);
+            }
+            Happening::Ask if !is_calm => {
+                self.ask();
+                let pause_us = self.random(0, 2 * SECOND_US);
+                self.later(pause_us, Happening::Ask);
+            }
+            Happening::Trouble if !is_calm && !self.plan.peaceful => {
+                self.make_trouble();
+                let pause_us = self.random(0, 5 * SECOND_US);
+                self.later(pause_us, Happening::Trouble);
+            }
+            Happening::Rebalance => {
+                self.rebalance();
+                if !is_calm {
+                    let pause_us = self.random(SECOND_US / 10, 12 * SECOND_US);
+                    self.later(pause_us, Happening::Rebalance);
+                }
+            }
+            Happening::Compact => {
+                self.compact();
+                let pause_us = self.random(SECOND_US, 15 * SECOND_US);
+                self.later(pause_us, Happening::Compact);
+            }
+            Happening::CheckSessions => {
+                self.check_sessions();
+                self.later(SECOND_US, Happening::CheckSessions);
+            }
+            Happening::Watch { instance } => self.watch(instance),
+            Happening::HearOfLoss { instance } => self.hear_of_loss(instance),
+            Happening::StopWaiting { actor } => self.stop_waiting(actor),
+            Happening::Restart => self.start_instance(),
+            Happening::Write | Happening::BeginForeign | Happening::Ask | Happening::Trouble => {}
+        }
+    }
+
+    // Instances and their shards.
+
+    fn start_instance(&mut self) {
+        let number = self.instances.len();
+        self.note(format_args!("instance {number} starts"));
+        let facts = Arc::new(TopicFacts::default());
+        facts.set_tombstone_retention(Duration::from_micros(RETENTION_US));
+        self.instances.push(Instance {
+            machine: Rc::new(Machine::default()),
+            facts,
+            status: Status::new(),
+            is_alive: true,
+            frozen_until_us: 0,
+            is_member: true,
+        });
+        self.later(0, Happening::Watch { instance: number });
+        let delay_us = self.random(0, SECOND_US);
+        self.later(delay_us, Happening::Rebalance);
+    }
+
+    fn is_frozen(&self, instance: usize) -> bool {
+        self.instances[instance].frozen_until_us > self.now_us()
+    }
+
+    /// Whether the group hears of an instance.
+    fn is_heard(&self, instance: usize) -> bool {
+        let Instance { machine, is_alive, .. } = &self.instances[instance];
+        *is_alive && !self.is_frozen(instance) && machine.cut_until_us.get() <= self.now_us()
+    }
+
+    fn start_shard(&mut self, instance: usize, partition: usize) {
+        self.note(format_args!("instance {instance} takes {partition}"));
+        let has = |planted| self.cluster.borrow().has(planted);
+        let position =
+            match self.actors.iter().rev().find(|a| (a.instance, a.partition) == (instance, partition)) {
+                Some(earlier) if has(Planted::OldReader) => Rc::clone(&earlier.position),
+                _ => Rc::default(),
+            };
+        let mut shard = Shard::new(PendingSet::new(7));
+        if has(Planted::StateKept)
+            && let Some(kept) = self.kept.remove(&(instance << 8 | partition))
+        {
+            shard = kept;
+            let end = self.cluster.borrow().partitions[partition].last_stable();
+            *position.borrow_mut() = Position::at(end);
+        }
+        let (commands, lane) = channel();
+        let number = self.actors.len();
+        let actor = Actor {
+            instance,
+            partition,
+            control: Arc::new(Control::default()),
+            commands,
+            turn: Rc::default(),
+            is_revoked: Rc::default(),
+            coroutine: None,
+            position: Rc::clone(&position),
+        };
+        let there = &self.instances[instance];
+        let settings =
+            Arc::new(ShardSettings { facts: Arc::clone(&there.facts), ..(*self.settings).clone() });
+        let (figures, counters) =
+            (there.status.partition("schedules", partition as i32), there.status.counters("schedules"));
+        let (cluster, machine) = (Rc::clone(&self.cluster), Rc::clone(&there.machine));
+        let (turn, is_revoked, control) =
+            (Rc::clone(&actor.turn), Rc::clone(&actor.is_revoked), Arc::clone(&actor.control));
+        let mode = settings.mode;
+        let stack = DefaultStack::new(1 << 20).expect("memory for a stack");
+        let shard = Box::new(shard); // a large value cannot be handed to a coroutine
+        let coroutine = Coroutine::with_stack(stack, move |yielder: &_, ()| {
+            let end_at_start = cluster.borrow().partitions[partition].end;
+            let seat = Rc::new(Seat {
+                yielder,
+                cluster,
+                machine,
+                actor: number,
+                partition,
+                turn,
+                is_revoked,
+                told_ms: Cell::new(i64::MIN),
+                fenced_at: Cell::new(0),
+                handed_over: Cell::new(0),
+            });
+            let log = SimLog { seat: Rc::clone(&seat), position, end_at_start };
+            let transactions = SimTransactions::new(Rc::clone(&seat), mode);
+            let mut runner = Runner::new(
+                "schedules",
+                partition as i32,
+                *shard,
+                log,
+                transactions,
+                SimClock(seat),
+                settings,
+                control,
+                figures,
+                counters,
+                lane,
+            );
+            let ended = runner.run();
+            Box::new((ended, runner.into_shard()))
+        });
+        self.actors.push(Actor { coroutine: Some(coroutine), ..actor });
+        self.owners[partition] = Owner::Actor(number);
+        self.wake(number);
+    }
+
+    fn wake(&self, actor: usize) {
+        let turn = self.actors[actor].turn.get();
+        let delay_us = self.random(0, 500);
+        self.cluster.borrow_mut().schedule_in(delay_us, Event::Resume { actor, turn });
+    }
+
+    fn resume(&mut self, number: usize, turn: u64) {
+        let now_us = self.now_us();
+        let Actor { instance, coroutine, turn: current, .. } = &mut self.actors[number];
+        let Some(running) = coroutine.as_mut() else { return };
+        if current.get() != turn {
+            return;
+        }
+        let frozen_until_us = self.instances[*instance].frozen_until_us;
+        if frozen_until_us > now_us {
+            return self
+                .cluster
+                .borrow_mut()
+                .schedule(frozen_until_us, Event::Resume { actor: number, turn });
+        }
+        current.set(turn + 1);
+        let result = running.resume(());
+        self.collect_answers(number);
+        let CoroutineResult::Return(returned) = result else { return };
+        let (ended, shard) = *returned;
+        let Actor { instance, coroutine, .. } = &mut self.actors[number];
+        *coroutine = None;
+        let (instance, partition) = (*instance, self.actors[number].partition);
+        self.note(format_args!("instance {instance} ends {partition}: {ended:?}"));
+        self.kept.insert(instance << 8 | partition, shard);
+        match self.owners[partition] {
+            Owner::Leaving { actor, .. } if actor == number => self.hand_over(number),
+            // Loaded anew by whoever has it.
+            Owner::Actor(actor) if actor == number => self.start_shard(instance, partition),
+            _ => {}
+        }
+    }
+
+    /// What the shard has answered just now.
+    fn collect_answers(&mut self, actor: usize) {
+        let now = self.cluster.borrow().partitions[self.actors[actor].partition].end;
+        let mut index = 0;
+        while index < self.asked.len() {
+            let asked = &mut self.asked[index];
+            match (asked.actor == actor).then(|| asked.answer.try_recv()) {
+                Some(Ok(answer)) => {
+                    let Asked { id, partition, end, .. } = self.asked.swap_remove(index);
+                    self.answered.push(Answered { id, partition, answer, between: (end, now) });
+                }
+                _ => index += 1,
+            }
+        }
+    }
+
+    fn order(&self, actor: usize, order: Order) {
+        self.actors[actor].control.give(order);
+        self.actors[actor].is_revoked.set(true);
+        self.wake(actor);
+    }
+
+    // The group.
+
+    /// Deals the partitions out anew.
+    fn rebalance(&mut self) {
+        let members: Vec<usize> =
+            (0..self.instances.len()).filter(|&instance| self.instances[instance].is_member).collect();
+        if members.is_empty() {
+            return;
+        }
+        for partition in 0..self.owners.len() {
+            let to = members[self.index(members.len())];
+            match self.owners[partition] {
+                Owner::Nobody => self.start_shard(to, partition),
+                // Whoever has it then has to come to terms with it: a shard loaded anew would hide that it cannot.
+                Owner::Actor(_) if self.is_calm() => {}
+                Owner::Actor(actor) if self.actors[actor].instance == to && !self.permille(100) => {}
+                Owner::Actor(actor) => {
+                    self.note(format_args!("{partition} goes to instance {to}"));
+                    self.owners[partition] = Owner::Leaving { actor, to };
+                    if self.cluster.borrow().has(Planted::OldReader) && self.actors[actor].instance == to {
+                        self.hand_over(actor);
+                        continue;
+                    }
+                    if self.is_heard(self.actors[actor].instance) {
+                        self.order(actor, Order::Drain);
+                    }
+                    self.later(REBALANCE_US, Happening::StopWaiting { actor });
+                }
+                Owner::Leaving { .. } => {}
+            }
+        }
+    }
+
+    /// The group has waited long enough for what this actor has: its instance is out, and hears of it when it asks.
+    fn stop_waiting(&mut self, actor: usize) {
+        let Actor { instance, partition, .. } = self.actors[actor];
+        if matches!(self.owners[partition], Owner::Leaving { actor: leaving, .. } if leaving == actor) {
+            self.expire(instance);
+        }
+    }
+
+    /// The partition was given back by this actor.
+    fn hand_over(&mut self, actor: usize) {
+        let partition = self.actors[actor].partition;
+        let Owner::Leaving { actor: leaving, to } = self.owners[partition] else { return };
+        if leaving != actor {
+            return;
+        }
+        self.owners[partition] = Owner::Nobody;
+        if self.instances[to].is_member && self.instances[to].is_alive {
+            self.start_shard(to, partition);
+        } else {
+            self.later(0, Happening::Rebalance);
+        }
+    }
+
+    /// Whoever has not been heard of for too long is out, whatever it believes.
+    fn check_sessions(&mut self) {
+        for instance in 0..self.instances.len() {
+            let away_since = &self.instances[instance];
+            let silent = !self.is_heard(instance);
+            if away_since.is_member && silent && self.permille(1_000 * SECOND_US / SESSION_US) {
+                self.expire(instance);
+            } else if !away_since.is_member && away_since.is_alive && !silent {
+                self.instances[instance].is_member = true;
+                let (hears_us, joins_us) = (self.random(0, 5 * SECOND_US), self.random(0, 8 * SECOND_US));
+                self.later(hears_us, Happening::HearOfLoss { instance });
+                self.later(joins_us, Happening::Rebalance);
+            }
+        }
+    }
+
+    fn expire(&mut self, instance: usize) {
+        self.note(format_args!("the group gives up on instance {instance}"));
+        self.instances[instance].is_member = false;
+        for partition in 0..self.owners.len() {
+            let (Owner::Actor(actor) | Owner::Leaving { actor, .. }) = self.owners[partition] else {
+                continue;
+            };
+            if self.actors[actor].instance == instance {
+                self.owners[partition] = Owner::Nobody;
+            }
+        }
+        let delay_us = self.random(0, SECOND_US);
+        self.later(delay_us, Happening::Rebalance);
+    }
+
+    fn hear_of_loss(&mut self, instance: usize) {
+        for actor in 0..self.actors.len() {
+            let Actor { instance: of, partition, coroutine, .. } = &self.actors[actor];
+            if *of == instance && coroutine.is_some() && !self.has(*partition, actor) {
+                self.order(actor, Order::Drop);
+            }
+        }
+    }
+
+    fn has(&self, partition: usize, actor: usize) -> bool {
+        matches!(self.owners[partition], Owner::Actor(owner) | Owner::Leaving { actor: owner, .. } if owner == actor)
+    }
+
+    fn watch(&mut self, instance: usize) {
+        if !self.instances[instance].is_alive {
+            return;
+        }
+        if self.is_heard(instance) {
+            let now_ms = self.now_us() / 1_000;
+            self.instances[instance].facts.set_id("the-topic-of-the-run--", now_ms);
+        }
+        self.later(SECOND_US, Happening::Watch { instance });
+    }
+
+    // Trouble.
+
+    fn make_trouble(&mut self) {
+        let alive: Vec<usize> =
+            (0..self.instances.len()).filter(|&instance| self.instances[instance].is_alive).collect();
+        let Some(&instance) = (!alive.is_empty()).then(|| &alive[self.index(alive.len())]) else { return };
+        let now_us = self.now_us();
+        match self.random(0, 9) {
+            0 | 1 => self.kill(instance),
+            2 | 3 => {
+                let until_us = now_us + self.random(1_000, 30 * SECOND_US);
+                self.note(format_args!("instance {instance} stands still until {until_us}"));
+                self.instances[instance].frozen_until_us = until_us;
+            }
+            4 | 5 => {
+                let until_us = now_us + self.random(1_000, 30 * SECOND_US);
+                self.note(format_args!("instance {instance} is cut off until {until_us}"));
+                self.instances[instance].machine.cut_until_us.set(until_us);
+            }
+            6 => {
+                let error_ms = self.random(0, 20_000) as i64 - 10_000;
+                self.note(format_args!("the clock of instance {instance} is wrong by {error_ms} ms"));
+                self.instances[instance].machine.clock_error_ms.set(error_ms);
+            }
+            7 => {
+                let partition = self.index(self.owners.len());
+                if self.permille(300) {
+                    self.cancel_all(partition);
+                }
+                self.note(format_args!("{partition}: records are deleted"));
+                let bound = self.may_go_before(partition);
+                self.cluster.borrow_mut().partitions[partition].delete_done(bound);
+            }
+            8 => self.start_instance_if_few(),
+            _ => self.later(0, Happening::Rebalance),
+        }
+    }
+
+    /// Whoever writes the schedules takes them all back.
+    fn cancel_all(&mut self, partition: usize) {
+        let keys = self.keys.iter().skip(partition).step_by(self.owners.len());
+        for key in keys {
+            let mut cluster = self.cluster.borrow_mut();
+            if cluster.partitions[partition].pending(key).is_some() {
+                cluster.append(partition, key, None, Headers::default());
+            }
+        }
+    }
+
+    fn start_instance_if_few(&mut self) {
+        if self.instances.iter().filter(|instance| instance.is_alive).count() < 4 {
+            self.start_instance();
+        }
+    }
+
+    /// At whatever step its shards are.
+    fn kill(&mut self, instance: usize) {
+        self.note(format_args!("instance {instance} is killed"));
+        self.instances[instance].is_alive = false;
+        for actor in &mut self.actors {
+            if actor.instance == instance {
+                actor.coroutine = None;
+            }
+        }
+        let delay_us = self.random(0, 6 * SECOND_US);
+        self.later(delay_us, Happening::Restart);
+    }
+
+    fn compact(&mut self) {
+        let partition = self.index(self.owners.len());
+        let (start, end) = {
+            let cluster = self.cluster.borrow();
+            (cluster.partitions[partition].start as u64, cluster.partitions[partition].end as u64)
+        };
+        let bound = self.random(start, end) as i64;
+        let bound = bound.min(self.may_go_before(partition));
+        let now_us = self.now_us();
+        self.note(format_args!("{partition}: compacted before {bound}"));
+        self.cluster.borrow_mut().partitions[partition].compact(bound, now_us, RETENTION_US);
+    }
+
+    /// What lies before this offset may be compacted or deleted.
+    fn may_go_before(&self, partition: usize) -> i64 {
+        let now_us = self.now_us();
+        match self.plan.mode {
+            Mode::Transactional => i64::MAX,
+            Mode::Plain => {
+                self.cluster.borrow().partitions[partition].first_since(now_us.saturating_sub(LAG_US))
+            }
+        }
+    }
+
+    // Others who write.
+
+    /// A key, and the partition where it lives.
+    fn key(&self) -> (Vec<u8>, usize) {
+        let number = self.index(self.keys.len());
+        (self.keys[number].clone(), number % self.owners.len())
+    }
+
+    /// A schedule for this key, due within seconds or overdue; or what is no schedule.
+    fn value(&mut self, key: &[u8]) -> Vec<u8> {
+        if self.permille(15) {
+            return b"not a schedule".to_vec();
+        }
+        self.payloads += 1;
+        let now_ms = self.cluster.borrow().true_ms();
+        let due_ms = match self.random(0, 9) {
+            0 => now_ms - self.random(0, 5_000) as i64,
+            1..=7 => now_ms + self.random(0, 2_500) as i64,
+            _ => now_ms + self.random(0, 40_000) as i64,
+        };
+        let topic = match self.random(0, 99) {
+            0..3 => REFUSING,
+            3..6 => MISSING,
+            6..50 => "here",
+            _ => "there",
+        };
+        let payload = self.payloads.to_le_bytes();
+        let schedule = Schedule {
+            due: DueTime::from_epoch_ms(due_ms),
+            topic,
+            key,
+            value: Some(&payload),
+            headers: Headers::default(),
+        };
+        let mut value = Vec::new();
+        codec::encode(FORMAT, &schedule, &mut value);
+        value
+    }
+
+    fn write(&mut self) {
+        for _ in 0..self.random(1, 4) {
+            let (key, partition) = self.key();
+            if self.aims(&key, partition) {
+                continue;
+            }
+            let value = (!self.permille(150)).then(|| self.value(&key));
+            self.cluster.borrow_mut().append(partition, &key, value.as_deref(), Headers::default());
+        }
+    }
+
+    /// Now and then a key is not written now but about when its schedule is due: that is where the races are.
+    fn aims(&mut self, key: &[u8], partition: usize) -> bool {
+        let pending = self.cluster.borrow().partitions[partition].pending(key);
+        let now_ms = self.cluster.borrow().true_ms();
+        let Some((_, due_ms)) = pending.filter(|(_, due_ms)| *due_ms > now_ms + 5) else { return false };
+        if !self.permille(500) {
+            return false;
+        }
+        let delay_us = (due_ms - now_ms) as u64 * 1_000 + self.random(0, 12_000) - 4_000;
+        self.foreign += 1;
+        let id = format!("aimed-{}", self.foreign);
+        let epoch = self.cluster.borrow_mut().initialise(&id).expect("nobody else has it");
+        let steps =
+            1_000 + self.keys.iter().position(|known| known == key).expect("it is one of them") as u64;
+        self.later(delay_us, Happening::ForeignStep { id, epoch, partition, steps });
+        true
+    }
+
+    fn begin_foreign(&mut self) {
+        self.foreign += 1;
+        let id = format!("foreign-{}", self.foreign);
+        let epoch = self.cluster.borrow_mut().initialise(&id).expect("nobody else has it");
+        let partition = self.index(self.owners.len());
+        let steps = self.random(0, 4);
+        self.later(0, Happening::ForeignStep { id, epoch, partition, steps });
+    }
+
+    /// Another producer's transaction goes on: writes, ends, or is never heard of again. From 1,000 on, `steps` is a
+    /// single write outside any transaction.
+    fn step_foreign(&mut self, id: &str, epoch: Epoch, partition: usize, steps: u64) {
+        if let Some(number) = steps.checked_sub(1_000) {
+            let key = self.keys[number as usize].clone();
+            let value = (!self.permille(300)).then(|| self.value(&key));
+            self.cluster.borrow_mut().append(partition, &key, value.as_deref(), Headers::default());
+            return;
+        }
+        if steps == 0 {
+            if self.permille(100) && !self.is_calm() {
+                self.note(format_args!("{id} hangs"));
+                return;
+            }
+            let commit = self.permille(700);
+            let outcome = self.cluster.borrow_mut().end(id, epoch, commit);
+            self.note(format_args!("{id} ends, commit {commit}: {outcome:?}"));
+            return;
+        }
+        let (key, lives_in) = self.key();
+        if lives_in == partition {
+            let value = (!self.permille(250)).then(|| self.value(&key));
+            let outcome = self.cluster.borrow_mut().append_in(
+                id,
+                epoch,
+                partition,
+                &key,
+                value.as_deref(),
+                Headers::default(),
+            );
+            if outcome.is_err() {
+                return; // timed out
+            }
+        }
+        let delay_us = if self.permille(100) {
+            self.random(0, TRANSACTION_TIMEOUT_US + SECOND_US)
+        } else {
+            self.random(0, 60_000)
+        };
+        let next = Happening::ForeignStep { id: id.to_owned(), epoch, partition, steps: steps - 1 };
+        self.later(delay_us, next);
+    }
+
+    /// Asks a shard for something by its command lane.
+    fn ask(&mut self) {
+        let (id, partition) = self.key();
+        let Owner::Actor(actor) = self.owners[partition] else { return };
+        let action = if self.permille(500) { Action::Cancel } else { Action::Put { value: self.value(&id) } };
+        let deadline_ms = self.now_us() / 1_000 + self.random(10, 20_000);
+        let (sender, answer) = oneshot::channel();
+        let is_put = matches!(action, Action::Put { .. });
+        let command = Command { id: id.clone(), action, deadline_ms, answer: sender };
+        if self.actors[actor].commands.send(command).is_ok() {
+            self.note(format_args!(
+                "asked to {} {}",
+                if is_put { "put" } else { "cancel" },
+                String::from_utf8_lossy(&id)
+            ));
+            let end = self.cluster.borrow().partitions[partition].end;
+            self.asked.push(Asked { id, partition, actor, end, answer });
+            self.wake(actor);
+        }
+    }
+}
+
+fn settings(mode: Mode, cluster: &mut Cluster) -> Arc<ShardSettings> {
+    let loaded = Settings::load(&Sources::default()).expect("the defaults are valid");
+    let mut settings =
+        ShardSettings::new(&Arc::new(loaded.settings), FORMAT, None, &Arc::new(TopicFacts::default()));
+    settings.mode = mode;
+    settings.max_count = [1, 3, 50][cluster.rng.index(3)];
+    settings.transaction_timeout = Duration::from_micros(TRANSACTION_TIMEOUT_US);
+    settings.retry_initial = Duration::from_millis(500);
+    settings.retry_max = Duration::from_secs(5);
+    Arc::new(settings)
+}
+
+/// What cannot be delivered waits for ever, as it should.
+fn never_due_if_undeliverable(record: &mut Record) {
+    if let Write::Schedule { due_ms, destination, .. } = &mut record.write
+        && (destination == REFUSING || destination == MISSING)
+    {
+        *due_ms = i64::MAX;
+    }
+}
+
+/// That what a shard answered is what the log says: a record is where it is said to be, and nothing was pending at some
+/// place that the log reached between question and answer. Without transactions a shard knows only what it has read.
+fn judge_answer(answered: &Answered, history: &History, mode: Mode) -> Option<String> {
+    let Answered { id, partition, answer, between: (asked, now) } = answered;
+    let between = *asked..=*now;
+    let ours = || {
+        let is_ours = |record: &&Record| record.partition as usize == *partition && record.key == *id;
+        history.records.iter().filter(is_ours)
+    };
+    let is_right = match answer {
+        Answer::Done { offset } => ours().any(|record| record.offset == *offset),
+        Answer::NotPending if mode == Mode::Transactional => {
+            let ends = ours().map(|record| record.offset + 1).filter(|end| between.contains(end));
+            std::iter::once(*asked).chain(ends).any(|end| {
+                let last = ours().filter(|record| record.offset < end).max_by_key(|record| record.offset);
+                last.is_none_or(|record| !matches!(record.write, Write::Schedule { .. }))
+            })
+        }
+        _ => true,
+    };
+    (!is_right).then(|| {
+        let id = String::from_utf8_lossy(id);
+        format!("{id}: answered {answer:?} in {partition} between {asked} and {now}, which is wrong")
+    })
+}
