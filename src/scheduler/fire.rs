@@ -79,11 +79,6 @@ impl Firing {
         self.cleared.clear();
     }
 
-    /// A key that was written while it was being fired rests, so that it does not end up in every batch.
-    pub(super) fn rest(&mut self, id: &[u8], now_ms: u64) {
-        self.resting.insert(id.to_vec(), now_ms + CONTESTED_REST_MS);
-    }
-
     fn shrink(&mut self) {
         self.count_limit = (self.count_limit / 2).max(1);
     }
@@ -325,10 +320,8 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
         let handles: Vec<Handle> = batch.entries.iter().map(|entry| entry.handle).collect();
         if !self.shard.all_current(&handles) {
             self.abort_cleanly()?;
-            let now_ms = self.clock.monotonic_ms();
-            for id in self.shard.take_contested() {
-                self.firing.rest(&id, now_ms);
-            }
+            let until_ms = self.clock.monotonic_ms() + CONTESTED_REST_MS;
+            self.firing.resting.extend(self.shard.take_contested().into_iter().map(|id| (id, until_ms)));
             self.shard.release();
             return Ok(());
         }

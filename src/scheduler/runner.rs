@@ -359,8 +359,7 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
     /// Applies what the log has, waiting up to `wait` for it.
     pub(super) fn read(&mut self, wait: Duration) -> Result<(), Interrupted> {
         let now = Now { wall_ms: self.clock.now_ms(), monotonic_ms: self.clock.monotonic_ms() };
-        let Self { log, shard, applier, counters, repairs, repair_offsets, unresolved, .. } = self;
-        let Self { last_end, firing, clock, .. } = self;
+        let Self { log, shard, applier, counters, repairs, repair_offsets, unresolved, last_end, .. } = self;
         let (mut resolved, mut records) = (false, 0);
         let result = log.read(wait, READ_BUDGET, &mut |item| match item {
             LogItem::End(offset) => {
@@ -375,8 +374,6 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
                 {
                     repairs.push_back(handle);
                     repair_offsets.insert(handle, i64::MAX);
-                    // Another owner may write it again, too: whoever fires has to have read both.
-                    firing.rest(record.key.unwrap_or_default(), clock.monotonic_ms());
                 }
                 resolved |= unresolved.as_ref().is_some_and(|(offset, _)| *offset == record.offset);
             }
