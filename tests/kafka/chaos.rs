@@ -116,6 +116,7 @@ fn run(broker: &mut Broker, name: &str, seed: u64) -> Report {
     let known = SCENARIOS.iter().find(|(known, _)| *known == name);
     let (name, troubles) = known.unwrap_or_else(|| panic!("there is no scenario {name:?}"));
     let scene = Scene::on(broker.bootstrap(), &format!("chaos-{name}"), PARTITIONS);
+    scene.keep_young_records();
     // Small batches, so that there are many transactions to be disturbed.
     let settings = scene.settings().env("KMS_BATCH__MAX_COUNT", "200");
     let mut round = Round { broker, scene, settings, instances: Vec::new(), dice: Dice::new(seed) };
@@ -224,7 +225,7 @@ fn add_a_partition(round: &mut Round<'_>) {
 }
 
 fn compact(round: &mut Round<'_>) {
-    round.scene.compact();
+    round.scene.compact_under_traffic();
 }
 
 /// Another producer changes schedules about when they fall due, and then commits, aborts, or is never heard of again.
@@ -258,14 +259,9 @@ fn foreign_transaction(round: &mut Round<'_>) {
 fn delete_what_is_done(round: &mut Round<'_>) {
     let Scene { client, schedules, .. } = &round.scene;
     // The broker refuses to delete records of a topic that is only compacted.
-    client.set_configs(
-        schedules,
-        &[
-            ("cleanup.policy".to_owned(), "compact,delete".to_owned()),
-            ("retention.ms".to_owned(), "-1".to_owned()),
-        ]
-        .into(),
-    );
+    let mut settings = client.own_configs(schedules);
+    settings.extend([("cleanup.policy", "compact,delete"), ("retention.ms", "-1")].map(owned));
+    client.set_configs(schedules, &settings);
     let there = round.scene.keep();
     for partition in 0..client.partitions(schedules) {
         let stable = client.watermarks(schedules, partition).stable;
@@ -275,6 +271,10 @@ fn delete_what_is_done(round: &mut Round<'_>) {
         let done = ours().find(matters).or_else(|| ours().next_back()).map_or(0, |seen| seen.offset);
         client.delete_records(schedules, partition, done);
     }
+}
+
+fn owned((name, value): (&str, &str)) -> (String, String) {
+    (name.to_owned(), value.to_owned())
 }
 
 /// Who takes over from an instance that is gone, and how soon, with this many schedules pending.

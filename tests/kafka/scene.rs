@@ -123,6 +123,24 @@ impl Scene {
         self.client.force_compaction(&self.schedules);
     }
 
+    /// Forces compaction while others write. The judge knows what they write and the broker compacts meanwhile, because a
+    /// witness sees it before it is as old as the topic's `min.compaction.lag.ms`: see
+    /// [`keep_young_records`](Self::keep_young_records).
+    pub fn compact_under_traffic(&self) {
+        let witness = self.client.reader(&[&self.schedules]);
+        self.compact();
+        // What is too young to be gone by now, also when the segments that were closed for this are cleaned later.
+        self.keep();
+        self.kept.lock().unwrap().extend(witness.seen().into_iter().map(|seen| (seen.place(), seen)));
+    }
+
+    /// From now on compaction leaves the records of the last seconds alone.
+    pub fn keep_young_records(&self) {
+        let mut settings = self.client.own_configs(&self.schedules);
+        settings.insert("min.compaction.lag.ms".to_owned(), "2000".to_owned());
+        self.client.set_configs(&self.schedules, &settings);
+    }
+
     /// Remembers what the log holds now, and returns that, in order of partition and offset.
     pub fn keep(&self) -> Vec<Seen> {
         let now = self.client.read_topic(&self.schedules, Isolation::ReadCommitted);
@@ -138,9 +156,15 @@ impl Scene {
 
     /// Judges what happened until now; schedules due by `until_ms` should have fired.
     pub fn verdict(&self, until_ms: i64) -> Verdict {
+        self.verdict_on(until_ms, |_| true)
+    }
+
+    /// The same, but nobody asks about the other messages.
+    pub fn verdict_on(&self, until_ms: i64, is_asked_about: impl Fn(&Seen) -> bool) -> Verdict {
         // The log first: what fires in between is then missing a tombstone, not a message.
         let records = self.committed().iter().filter_map(record).collect();
-        let arrived = self.client.read_topic(&self.destination, Isolation::ReadCommitted);
+        let mut arrived = self.client.read_topic(&self.destination, Isolation::ReadCommitted);
+        arrived.retain(is_asked_about);
         History { records, messages: arrived.into_iter().map(judged::message).collect(), until_ms }.judge()
     }
 

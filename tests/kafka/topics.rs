@@ -1,6 +1,9 @@
 //! A log that is no longer the one that was loaded.
 
-use crate::scene::{Scene, payload};
+use std::collections::HashSet;
+
+use crate::scene::{Dice, Scene, alone, payload, sleep_until};
+use crate::support::client::{Isolation, Seen};
 use crate::support::kms::Kms;
 use crate::support::{PATIENCE, now_ms};
 
@@ -49,6 +52,47 @@ fn make_anew(name: &str, more: usize, before: impl Fn(&mut Kms), after: impl Fn(
         assert_eq!(scene.count_of(&payload(&format!("new-{n}"), 1)), 1);
     }
     assert_eq!(kms.sigterm_and_wait().code(), Some(0));
+}
+
+#[test]
+fn a_topic_made_anew_in_the_middle_of_firing_leaves_nothing_of_the_old_one() {
+    const SCHEDULES: usize = 20_000;
+    const WINDOW_MS: i64 = 6_000;
+    let _turn = alone();
+    let scene = Scene::new("recreated-busy", 6);
+    let settings = scene.settings();
+    let mut instances = [Kms::start(&settings), Kms::start(&settings)];
+    instances.iter_mut().for_each(Kms::wait_ready);
+    let mut dice = Dice::new(1);
+    let mut wave = |name: &str| -> i64 {
+        let start_ms = now_ms() + 1_500;
+        let due_ms: Vec<i64> = (0..SCHEDULES).map(|_| start_ms + dice.roll(0..WINDOW_MS)).collect();
+        let schedule = |(n, due_ms)| scene.schedule(&format!("{name}-{n}"), 1, due_ms);
+        scene.client.produce(&due_ms.into_iter().enumerate().map(schedule).collect::<Vec<_>>());
+        start_ms
+    };
+    sleep_until(wave("old") + WINDOW_MS / 2);
+    scene.client.delete_topic(&scene.schedules);
+    scene.client.create_schedule_topic(&scene.schedules, 6);
+    let created_ms = now_ms();
+    wave("new");
+    scene.await_settled(i64::MAX);
+    for kms in &mut instances {
+        assert_eq!(kms.sigterm_and_wait().code(), Some(0));
+    }
+
+    let is_old = |seen: &Seen| seen.key_text().starts_with("old-");
+    let mut old = scene.client.read_topic(&scene.destination, Isolation::ReadCommitted);
+    old.retain(is_old);
+    let once: HashSet<_> = old.iter().map(|seen| &seen.key).collect();
+    assert_eq!(once.len(), old.len(), "something of the old log came twice");
+    assert!((1..SCHEDULES).contains(&old.len()), "{} of {SCHEDULES} came before it was deleted", old.len());
+    let late: Vec<_> = old.iter().filter(|seen| seen.timestamp_ms > created_ms).collect();
+    assert!(late.is_empty(), "fired although their log was gone: {late:#?}");
+    let verdict = scene.verdict_on(i64::MAX, |seen| !is_old(seen));
+    verdict.assert_clean();
+    assert_eq!(verdict.right, SCHEDULES);
+    println!("{} of the old log before it was deleted, {} of the new one", old.len(), verdict.right);
 }
 
 #[test]

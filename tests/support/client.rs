@@ -355,8 +355,9 @@ impl Client {
     /// Makes the broker compact a topic now and waits until it has: afterwards no committed record that was
     /// superseded before the call is left in the log, except behind a transaction that is still open.
     ///
-    /// To get records out of the active segment, which is never cleaned, tombstones of the key
-    /// [`FILLER_KEY`] are appended to every partition. The topic's settings are as before at the end.
+    /// What is younger than the topic's `min.compaction.lag.ms` stays, so this waits for the rest to become that old. To
+    /// get records out of the active segment, which is never cleaned, tombstones of the key [`FILLER_KEY`] are appended to
+    /// every partition. The topic's settings are as before at the end.
     pub fn force_compaction(&self, topic: &str) {
         let fillers: Vec<_> =
             (0..self.partitions(topic)).map(|p| NewRecord::to(topic).partition(p).key(FILLER_KEY)).collect();
@@ -367,12 +368,9 @@ impl Client {
 
         let before = self.own_configs(topic);
         let mut eager = before.clone();
-        for (name, value) in [
-            ("cleanup.policy", "compact"),
-            ("segment.ms", "1"),
-            ("min.cleanable.dirty.ratio", "0.0"),
-            ("min.compaction.lag.ms", "0"),
-        ] {
+        for (name, value) in
+            [("cleanup.policy", "compact"), ("segment.ms", "1"), ("min.cleanable.dirty.ratio", "0.0")]
+        {
             eager.insert(name.to_owned(), value.to_owned());
         }
         self.set_configs(topic, &eager);
