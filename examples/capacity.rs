@@ -58,8 +58,9 @@ const KEY: [u8; 8] = *b"order-17";
 /// Every call is timed. The longest is given in CPU time of the thread, which other processes cannot lengthen, with the
 /// time by the wall beside it; page faults are in both. What the machine does to a thread (interrupts, a host that takes
 /// the processor or a page away and does not tell) is in both, too: so after each call comes a control, timed the same way:
-/// two reads, one after the other, somewhere in a gigabyte. What the longest controls took, no set can undercut. Clocks and controls
-/// take a few times as long as most calls do: they are taken off the rates, and --rates-only does without.
+/// two reads, one after the other, somewhere in a gigabyte. What the longest controls took, no set can undercut. Of the calls that
+/// took too long it is said how many of them met page faults, in which the system has the processor and not the set. Clocks and
+/// controls take a few times as long as most calls do: they are taken off the rates, and --rates-only does without.
 #[derive(Parser)]
 struct Options {
     /// How many schedules to load
@@ -459,6 +460,12 @@ impl Phase {
                 calls.too_long,
                 calls.longest_wall.as_micros()
             );
+            if calls.too_long > 0 {
+                println!(
+                    "        of those over 1 ms, {} met page faults, {} at most",
+                    calls.too_long_with_faults, calls.most_faults
+                );
+            }
         }
     }
 }
@@ -470,14 +477,25 @@ struct Calls {
     /// By CPU time, and how long that one took by the wall.
     longest_cpu: (Duration, Duration),
     longest_wall: Duration,
-    /// How many took more CPU time than [`TOO_LONG`].
+    /// How many took more CPU time than [`TOO_LONG`]…
     too_long: u64,
+    /// …and how many of these met page faults, and how many faults one of them met.
+    too_long_with_faults: u64,
+    most_faults: u64,
 }
 
 impl Calls {
     fn new(name: &'static str) -> Self {
         let longest_cpu = (Duration::ZERO, Duration::ZERO);
-        Self { name, count: 0, longest_cpu, longest_wall: Duration::ZERO, too_long: 0 }
+        Self {
+            name,
+            count: 0,
+            longest_cpu,
+            longest_wall: Duration::ZERO,
+            too_long: 0,
+            too_long_with_faults: 0,
+            most_faults: 0,
+        }
     }
 
     /// Notes how long one took.
@@ -487,7 +505,12 @@ impl Calls {
             self.longest_cpu = (cpu, wall);
         }
         self.longest_wall = self.longest_wall.max(wall);
-        self.too_long += u64::from(cpu > TOO_LONG);
+        if cpu > TOO_LONG {
+            let faults = end.faults - start.faults;
+            self.too_long += 1;
+            self.too_long_with_faults += u64::from(faults > 0);
+            self.most_faults = self.most_faults.max(faults);
+        }
     }
 }
 
@@ -496,11 +519,13 @@ struct Reading {
     wall: Instant,
     /// CPU time of this thread.
     cpu: Duration,
+    /// Pages that the system had to find for this thread.
+    faults: u64,
 }
 
 impl Reading {
     fn now() -> Self {
-        Self { wall: Instant::now(), cpu: thread_cpu_time() }
+        Self { wall: Instant::now(), cpu: thread_cpu_time(), faults: thread_page_faults() }
     }
 }
 
@@ -511,6 +536,25 @@ fn thread_cpu_time() -> Duration {
     let outcome = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
     assert_eq!(outcome, 0, "this system has no clock of a thread's CPU time");
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
+#[cfg(target_os = "linux")]
+#[allow(unsafe_code, reason = "the standard library does not count them")]
+fn thread_page_faults() -> u64 {
+    let mut usage = std::mem::MaybeUninit::<libc::rusage>::uninit();
+    // SAFETY: `usage` is a valid place for the result, which is whole when the call succeeds.
+    let usage = unsafe {
+        let outcome = libc::getrusage(libc::RUSAGE_THREAD, usage.as_mut_ptr());
+        assert_eq!(outcome, 0, "this system does not count a thread's page faults");
+        usage.assume_init()
+    };
+    (usage.ru_minflt + usage.ru_majflt) as u64
+}
+
+/// Other systems count them by process only.
+#[cfg(not(target_os = "linux"))]
+fn thread_page_faults() -> u64 {
+    0
 }
 
 /// What the system says of this process; zero where there is no /proc.
