@@ -12,6 +12,14 @@ check:
 test *args:
     ./test {{ args }}
 
+# Everything that a merge needs.
+ci:
+    .ci/run
+
+# Plants faults in the fire path and sees the simulation find them.
+canaries *args:
+    scripts/canaries {{ args }}
+
 # Fuzz a target or `all` for some seconds, or run a target on a failing input.
 fuzz TARGET *args:
     scripts/fuzz {{ TARGET }} {{ args }}

@@ -30,10 +30,12 @@ const VERIFY_WAIT: Duration = Duration::from_millis(50);
 const CONTESTED_REST_MS: u64 = 50;
 /// A destination that was refused is not asked about again for this long.
 const REFUSAL_REMEMBERED_MS: u64 = 1_000;
+/// Destinations that the cluster is asked about before what is known to be deliverable goes.
+const QUESTIONS_A_BATCH: usize = 16;
 
 /// What the fire loop remembers from batch to batch.
 pub(super) struct Firing {
-    /// Grows towards the configured limit while transactions succeed, halves when one is torn or raced with.
+    /// Grows towards the configured limit while transactions succeed, halves when one is torn.
     count_limit: usize,
     count_max: usize,
     /// Failed attempts of schedules that were set aside, for their back-off.
@@ -46,6 +48,8 @@ pub(super) struct Firing {
     blamed: bool,
     /// IDs that were written while they were being fired, and until when they rest (monotonic milliseconds).
     resting: HashMap<Vec<u8>, u64>,
+    /// How often the cluster was asked about a destination while the batch was put together.
+    questions: usize,
     /// Destinations that are permitted and exist, as far as this producer knows.
     cleared: HashSet<String>,
     /// Destinations refused a moment ago (monotonic milliseconds, reason).
@@ -66,6 +70,7 @@ impl Firing {
             careful_limit: CAREFUL_COUNT,
             blamed: false,
             resting: HashMap::new(),
+            questions: 0,
             cleared: HashSet::new(),
             refused: HashMap::new(),
             complaints: Throttle::default(),
@@ -91,7 +96,7 @@ impl Firing {
 
 /// A batch ready to be written.
 struct Batch {
-    /// The schedules, each with whether a message is sent for it.
+    /// What was sealed, in order of due times.
     entries: Vec<Entry>,
     /// Messages are sent one at a time.
     careful: bool,
@@ -196,6 +201,7 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
             BatchLimits { max_count: self.firing.count_limit, max_bytes: self.settings.max_message_bytes };
         let mut batch = Batch { entries: Vec::new(), careful: false, unreachable: false };
         let mut own_bytes = 0;
+        self.firing.questions = 0;
         let now_ms = self.clock.monotonic_ms();
         self.firing.resting.retain(|_, until_ms| now_ms < *until_ms);
         for handle in self.shard.seal(self.clock.now_ms(), limits) {
@@ -211,9 +217,12 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
             }
             own_bytes += view.id.len() + TOMBSTONE_OVERHEAD_BYTES;
             let full = own_bytes > self.settings.max_own_bytes && !batch.entries.is_empty();
+            let asked = self.firing.questions;
             if full
                 || suspect != batch.careful
                 || (suspect && batch.entries.len() >= self.firing.careful_limit)
+                || asked >= QUESTIONS_A_BATCH
+                || (asked > 0 && self.control.order() != Order::Run)
             {
                 // What is left of the sealed batch is released with it and comes first next time.
                 break;
@@ -249,6 +258,7 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
         {
             return Some(error.clone());
         }
+        self.firing.questions += 1;
         match self.transactions.check_destination(topic) {
             Ok(()) => {
                 self.firing.refused.remove(topic);
@@ -353,7 +363,7 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
     fn appended_and_applied(&mut self, count: usize, laps: &mut Laps) -> Result<Appended, Interrupted> {
         let offsets = self.until_answered(|this| this.transactions.appended(SLICE))?;
         laps.lap(&self.clock);
-        debug_assert_eq!(offsets.len(), count);
+        assert_eq!(offsets.len(), count, "every appended record has its offset");
         let base = offsets[0];
         let contiguous = offsets.iter().zip(base..).all(|(&offset, expected)| offset == expected);
         if !contiguous {
@@ -548,6 +558,7 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
                 append_tombstone(transactions, applier, &mut firing.headers, &view, entry.skipped)?;
             }
             let offsets = self.until_answered(|this| this.transactions.appended(SLICE))?;
+            assert_eq!(offsets.len(), delivered.len(), "every appended record has its offset");
             for (entry, tombstone) in delivered.iter().zip(offsets) {
                 self.settle_entry(entry, tombstone);
             }
@@ -619,6 +630,7 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
                 base
             }
         };
+        // Not in the commit's closure: until the batch is released, own records are passed by.
         self.apply_own(base, id, value);
         Ok(Written::At(base))
     }

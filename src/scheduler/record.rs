@@ -83,7 +83,8 @@ impl Applier {
     /// One that was skipped was not fired, so it is no expired one: a cancel, as far as others can tell.
     pub(super) fn tombstone_headers(&self, offset: i64, skipped: bool, out: &mut HeadersBuf) {
         use std::io::Write as _;
-        let prefix = self.fired_prefix.as_deref().unwrap_or_default();
+        let prefix =
+            self.fired_prefix.as_deref().expect("a topic is identified before anything is written to it");
         let mut fired = [0u8; 96];
         let mut rest = &mut fired[..];
         write!(rest, "{prefix}{offset}").expect("a topic ID has 22 characters, the numbers at most 31");

@@ -40,7 +40,7 @@ const PROGRESS_EVERY_MS: u64 = 5_000;
 /// before the new owner would be disturbed.
 const FENCED_BACKOFF_MS: u64 = 4_000;
 const BACKOFF_LONGEST_MS: u64 = 60_000;
-/// The watch asks for the topics' IDs more often than this, unless it is held up with all the rest.
+/// An answer about the topic's ID counts for so long. The watch asks more often, so a shard asks only when that is held up.
 const TOPIC_CONFIRMED_FOR_MS: u64 = 3_000;
 /// A round that recovers from an error and waits before it tries again takes no longer than this.
 const ROUND_LONGEST: Duration = Duration::from_mins(2);
@@ -146,7 +146,10 @@ struct Progress {
 
 impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
     /// A shard about to take its partition over.
-    #[allow(clippy::too_many_arguments, reason = "called once, by the supervisor, with what it alone holds")]
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "called where a shard's thread is made, with what is known there alone"
+    )]
     pub fn new(
         topic: &str,
         partition: i32,
@@ -391,7 +394,7 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
                 tracing::debug!(topic = self.topic, partition = self.partition, "reading: {reason}");
             }
         }
-        // As fast as records make work, whatever the phase.
+        // Housekeeping keeps pace with the records that make it necessary, while loading too.
         self.shard.tidy(self.clock.now_ms(), TIDY_BUDGET.max(TIDY_STEPS_A_RECORD * records));
         // Commit markers move the position without a record to show for it.
         let position = self.log.position();

@@ -123,10 +123,14 @@ impl Scene {
         self.client.force_compaction(&self.schedules);
     }
 
-    /// Forces compaction while others write. The judge knows what they write and the broker compacts meanwhile, because a
-    /// witness sees it before it is as old as the topic's `min.compaction.lag.ms`: see
-    /// [`keep_young_records`](Self::keep_young_records).
+    /// Forces compaction while others write. What they write stays in the log for the topic's `min.compaction.lag.ms`
+    /// ([`keep_young_records`](Self::keep_young_records) has set it), long enough for a witness to have seen it.
     pub fn compact_under_traffic(&self) {
+        let lag = self.client.own_configs(&self.schedules).remove("min.compaction.lag.ms");
+        assert!(
+            lag.is_some_and(|lag| lag != "0"),
+            "the judge could not know what the broker compacts meanwhile"
+        );
         let witness = self.client.reader(&[&self.schedules]);
         self.compact();
         // What is too young to be gone by now, also when the segments that were closed for this are cleaned later.

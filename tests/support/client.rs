@@ -328,7 +328,14 @@ impl Client {
                     .create()
                     .expect("the consumer's settings are valid")
             });
-            client.fetch_watermarks(topic, partition, PATIENCE).expect("the broker knows the partition")
+            let ends = match client.fetch_watermarks(topic, partition, PATIENCE) {
+                // It is newer than what this client knows of the topic.
+                Err(KafkaError::MetadataFetch(RDKafkaErrorCode::UnknownPartition)) => client
+                    .fetch_metadata(Some(topic), PATIENCE)
+                    .and_then(|_| client.fetch_watermarks(topic, partition, PATIENCE)),
+                ends => ends,
+            };
+            ends.expect("the broker knows the partition")
         };
         // The stable end first: it can only grow, so it is never reported beyond the high watermark.
         let (_, stable) = ask(&self.committed_ends, Isolation::ReadCommitted);
