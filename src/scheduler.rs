@@ -1,12 +1,19 @@
 //! Joins engine and Kafka: a thread for each owned partition, the consumer group that hands partitions out, firing.
 
+mod blame;
 pub mod command;
+mod commands;
 pub mod dry_run;
 mod fire;
+mod messages;
+pub mod order;
+mod publish;
 mod record;
+mod repairs;
 pub mod runner;
 pub mod settings;
 pub mod status;
 pub mod supervisor;
 mod throttle;
+mod transaction;
 pub mod watch;

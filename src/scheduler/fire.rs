@@ -1,31 +1,25 @@
 //! Firing: what is due becomes one verified transaction (or, at-least-once, messages and then tombstones).
 //!
-//! A verified transaction, step by step:
-//! 1. append the tombstones to the own partition as one record batch; their offsets are `b … b+n−1`;
-//! 2. apply the log up to `b`: the open transaction holds the last stable offset there, so nothing newer can slip in;
-//! 3. a version that is no longer the newest of its key is out: abort, go on with the rest;
-//! 4. only then send the messages, and commit;
-//! 5. apply the tombstones locally, exactly as if they had been read.
+//! In a transaction the tombstones are the own records, and they are right as long as each version is the newest of its
+//! key. See [`transaction`](super::transaction).
 
 use std::collections::{HashMap, HashSet};
-use std::time::Duration;
 
 use crate::engine::{BatchLimits, Handle, View};
 use crate::kafka::producer::Mode;
-use crate::kafka::{Clock, Kind, Log, Message, SendError, TransactionError, Transactions};
-use crate::schedule::{Headers, HeadersBuf};
+use crate::kafka::{Clock, Kind, Log, SendError, TransactionError, Transactions};
+use crate::schedule::HeadersBuf;
 
-use super::record::{Applier, Now};
-use super::runner::{ADVANCE_BUDGET, Interrupted, Order, Runner, SLICE, Written};
-use super::status::{self, SetAsideReason, TransactionOutcome};
+use super::order::Order;
+use super::record::Applier;
+use super::runner::{ADVANCE_BUDGET, Interrupted, Runner, SLICE};
 use super::throttle::Throttle;
+use super::transaction::{Decision, Laps};
 
 /// What a record of the log costs beside its key: lengths, deltas and the two headers of a tombstone.
 const TOMBSTONE_OVERHEAD_BYTES: usize = 128;
 /// Schedules in a batch whose messages are sent one at a time, to learn which of them is refused.
 const CAREFUL_COUNT: usize = 64;
-/// How long one read waits while a transaction is open; a fetch answers sooner.
-const VERIFY_WAIT: Duration = Duration::from_millis(50);
 /// How long a key rests that was written while it was being fired.
 const CONTESTED_REST_MS: u64 = 50;
 /// A destination that was refused is not asked about again for this long.
@@ -39,13 +33,13 @@ pub(super) struct Firing {
     count_limit: usize,
     count_max: usize,
     /// Failed attempts of schedules that were set aside, for their back-off.
-    attempts: HashMap<Handle, u32>,
+    pub(super) attempts: HashMap<Handle, u32>,
     /// Failed together with others for a reason that may be one of them alone: sent one at a time next.
-    suspects: HashMap<Handle, SendError>,
+    pub(super) suspects: HashMap<Handle, SendError>,
     /// Suspects in a batch, at most.
-    careful_limit: usize,
+    pub(super) careful_limit: usize,
     /// Whoever is to blame for the error under way was found.
-    blamed: bool,
+    pub(super) blamed: bool,
     /// IDs that were written while they were being fired, and until when they rest (monotonic milliseconds).
     resting: HashMap<Vec<u8>, u64>,
     /// How often the cluster was asked about a destination while the batch was put together.
@@ -54,9 +48,9 @@ pub(super) struct Firing {
     cleared: HashSet<String>,
     /// Destinations refused a moment ago (monotonic milliseconds, reason).
     refused: HashMap<String, (u64, SendError)>,
-    complaints: Throttle,
-    headers: HeadersBuf,
-    extra_headers: HeadersBuf,
+    pub(super) complaints: Throttle,
+    pub(super) headers: HeadersBuf,
+    pub(super) extra_headers: HeadersBuf,
 }
 
 impl Firing {
@@ -84,7 +78,7 @@ impl Firing {
         self.cleared.clear();
     }
 
-    fn shrink(&mut self) {
+    pub(super) fn shrink(&mut self) {
         self.count_limit = (self.count_limit / 2).max(1);
     }
 
@@ -95,51 +89,21 @@ impl Firing {
 }
 
 /// A batch ready to be written.
-struct Batch {
+pub(super) struct Batch {
     /// What was sealed, in order of due times.
-    entries: Vec<Entry>,
+    pub(super) entries: Vec<Entry>,
     /// Messages are sent one at a time.
-    careful: bool,
+    pub(super) careful: bool,
     /// The brokers do not say whether a destination is there.
     unreachable: bool,
 }
 
 #[derive(Clone, Copy)]
-struct Entry {
-    handle: Handle,
-    due_ms: i64,
+pub(super) struct Entry {
+    pub(super) handle: Handle,
+    pub(super) due_ms: i64,
     /// Removed without delivery, because it was overdue before the time the operator named.
-    skipped: bool,
-}
-
-/// How far the own records of a transaction got.
-enum Appended {
-    /// They lie contiguously from here, and everything before is applied.
-    At(i64),
-    /// Other records lie between them, or the log is not readable up to them: aborted.
-    NotNow,
-}
-
-/// Where the time of a transaction goes: append, verify, send, commit.
-struct Laps {
-    last_us: u64,
-    laps_us: Vec<u64>,
-}
-
-impl Laps {
-    fn start(clock: &impl Clock) -> Self {
-        Self { last_us: clock.monotonic_us(), laps_us: Vec::with_capacity(4) }
-    }
-
-    fn lap(&mut self, clock: &impl Clock) {
-        let now_us = clock.monotonic_us();
-        self.laps_us.push(now_us - self.last_us);
-        self.last_us = now_us;
-    }
-
-    fn total_us(&self) -> u64 {
-        self.laps_us.iter().sum()
-    }
+    pub(super) skipped: bool,
 }
 
 impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
@@ -174,19 +138,6 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
             self.suspect_all(&batch, error);
         }
         outcome
-    }
-
-    /// Something in the batch is refused and nothing says what (a destination that may be described but not written
-    /// to, a tombstone that is too large): smaller and smaller batches find it.
-    fn suspect_all(&mut self, batch: &Batch, error: &TransactionError) {
-        let reason = SendError::Other(error.to_string());
-        if let [entry] = batch.entries[..] {
-            return self.set_aside(entry.handle, &reason);
-        }
-        self.firing.careful_limit = (self.firing.careful_limit.min(batch.entries.len()) / 2).max(1);
-        for entry in &batch.entries {
-            self.firing.suspects.insert(entry.handle, reason.clone());
-        }
     }
 
     /// When there may be something to fire: the next due time, and however long it may wait for others.
@@ -276,45 +227,6 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
         }
     }
 
-    /// Keeps a schedule that cannot be delivered from holding others up: it is tried again by itself, later.
-    fn set_aside(&mut self, handle: Handle, error: &SendError) {
-        let attempts = self.firing.attempts.entry(handle).or_default();
-        *attempts += 1;
-        let factor = 1u32 << (*attempts - 1).min(16);
-        let delay = self.settings.retry_initial.saturating_mul(factor).min(self.settings.retry_max);
-        self.firing.suspects.remove(&handle);
-        self.counters.set_aside.of(set_aside_reason(error)).increment();
-        if let Some(view) = self.shard.pending().view(handle)
-            && let Some(unsaid) = self.firing.complaints.admit(self.clock.monotonic_ms())
-        {
-            tracing::warn!(
-                topic = self.topic,
-                partition = self.partition,
-                offset = view.offset,
-                destination = view.schedule.topic,
-                attempts = *attempts,
-                retry_in = ?delay,
-                unsaid = (unsaid > 0).then_some(unsaid),
-                "cannot deliver a schedule, set it aside: {error}"
-            );
-        }
-        let retry_at_ms = self.clock.now_ms().saturating_add(delay.as_millis() as i64);
-        self.shard.set_aside(handle, retry_at_ms);
-        self.forget_stale();
-    }
-
-    /// Attempts and suspicions of versions that are gone are dropped once in a while.
-    fn forget_stale(&mut self) {
-        let pending = self.shard.pending();
-        let crowded = |len: usize| len > 2 * pending.set_aside_len() + 1_024;
-        if crowded(self.firing.attempts.len()) {
-            self.firing.attempts.retain(|&handle, _| pending.is_current(handle));
-        }
-        if crowded(self.firing.suspects.len()) {
-            self.firing.suspects.retain(|&handle, _| pending.is_current(handle));
-        }
-    }
-
     fn fire_in_transaction(&mut self, batch: &Batch) -> Result<(), Interrupted> {
         let mut laps = Laps::start(&self.clock);
         self.transactions.begin()?;
@@ -323,22 +235,23 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
             let view = shard.pending().view(entry.handle).expect("sealed, and nothing was applied since");
             append_tombstone(transactions, applier, &mut firing.headers, &view, entry.skipped)?;
         }
-        let Appended::At(base) = self.appended_and_applied(batch.entries.len(), &mut laps)? else {
-            self.shard.release();
-            return Ok(());
-        };
         let handles: Vec<Handle> = batch.entries.iter().map(|entry| entry.handle).collect();
-        if !self.shard.all_current(&handles) {
-            self.abort_cleanly()?;
-            let until_ms = self.clock.monotonic_ms() + CONTESTED_REST_MS;
-            self.firing.resting.extend(self.shard.take_contested().into_iter().map(|id| (id, until_ms)));
-            self.shard.release();
-            return Ok(());
-        }
-        let failures = self.send_messages(batch)?;
+        let decision = self.decide(handles.len(), &mut laps, |this| this.shard.all_current(&handles))?;
+        let base = match decision {
+            Decision::Commit { base } => base,
+            Decision::Overruled => {
+                let until_ms = self.clock.monotonic_ms() + CONTESTED_REST_MS;
+                self.firing.resting.extend(self.shard.take_contested().into_iter().map(|id| (id, until_ms)));
+                self.shard.release();
+                return Ok(());
+            }
+            Decision::NotNow => return Ok(()),
+        };
+        // After the decision, so that one to abort leaves nothing in any destination.
+        let failures = self.send_messages(batch, true)?;
         laps.lap(&self.clock);
         if !failures.is_empty() {
-            return self.give_up_on(batch, failures);
+            return Err(self.refused(batch, &failures));
         }
         self.commit(|this| {
             laps.lap(&this.clock);
@@ -346,157 +259,7 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
         })
     }
 
-    /// Commits the open transaction and does what follows from it: `apply`, for what it wrote.
-    fn commit(&mut self, apply: impl FnOnce(&mut Self)) -> Result<(), Interrupted> {
-        let must_fence = self.until_answered(|this| this.transactions.commit(SLICE))?;
-        self.counters.transactions.of(TransactionOutcome::Committed).increment();
-        apply(self);
-        self.shard.release();
-        if must_fence {
-            // An answer still under way could end the next transaction of the same epoch: take a new one.
-            self.shard.unfence();
-        }
-        Ok(())
-    }
-
-    /// Step 1 and 2: the appended records' offsets, and the log applied up to them.
-    fn appended_and_applied(&mut self, count: usize, laps: &mut Laps) -> Result<Appended, Interrupted> {
-        let offsets = self.until_answered(|this| this.transactions.appended(SLICE))?;
-        laps.lap(&self.clock);
-        assert_eq!(offsets.len(), count, "every appended record has its offset");
-        let base = offsets[0];
-        let contiguous = offsets.iter().zip(base..).all(|(&offset, expected)| offset == expected);
-        if !contiguous {
-            tracing::debug!(
-                topic = self.topic,
-                partition = self.partition,
-                count,
-                "own records are not contiguous"
-            );
-            self.abort_cleanly()?;
-            self.firing.shrink();
-            return Ok(Appended::NotNow);
-        }
-        if base < self.shard.applied() {
-            let applied = self.shard.applied();
-            let reason = format!("the log ends at offset {base}, but was read up to {applied}");
-            return Err(Interrupted::Reload(reason));
-        }
-        self.shard.expect_own(base..base + count as i64);
-        let patience_ms = self.settings.transaction_timeout.as_millis() as u64 / 2;
-        let give_up_ms = self.clock.monotonic_ms() + patience_ms;
-        while self.shard.applied() < base {
-            self.status.beat();
-            let before = self.shard.applied();
-            self.read(VERIFY_WAIT)?;
-            if self.shard.applied() > before {
-                continue;
-            }
-            if self.control.order() != Order::Run {
-                // During a revocation librdkafka reads nothing, of any partition, until it is acknowledged: which
-                // waits for this thread.
-                self.abort_cleanly()?;
-                return Err(Interrupted::Ordered);
-            }
-            if self.clock.monotonic_ms() > give_up_ms {
-                // Another producer's transaction is open on this partition. While it is, nobody can know what it will
-                // say about the schedules of this batch: wait without holding the partition back ourselves.
-                let reason = format!(
-                    "waiting for another producer's open transaction on the schedule topic (at offset {before})"
-                );
-                tracing::warn!(
-                    topic = self.topic,
-                    partition = self.partition,
-                    "{reason}; nothing fires before it ends"
-                );
-                self.status.set_phase(status::Phase::Waiting);
-                self.status.set_reason(reason);
-                self.abort_cleanly()?;
-                self.blocked_until = Some(base);
-                return Ok(Appended::NotNow);
-            }
-        }
-        laps.lap(&self.clock);
-        Ok(Appended::At(base))
-    }
-
-    /// Step 4: every message enqueued and acknowledged; the ones that failed, by their place in the batch.
-    fn send_messages(&mut self, batch: &Batch) -> Result<Vec<(usize, SendError)>, Interrupted> {
-        let mut failures = Vec::new();
-        for (tag, entry) in batch.entries.iter().enumerate().filter(|(_, entry)| !entry.skipped) {
-            while let Err(error) = self.send_message(entry, tag) {
-                if error != SendError::QueueFull {
-                    failures.push((tag, error));
-                    break;
-                }
-                self.until_answered(|this| this.transactions.delivered(SLICE))?;
-            }
-            if batch.careful {
-                self.until_answered(|this| this.transactions.delivered(SLICE))?;
-                failures.extend(self.transactions.failures());
-            }
-            if !failures.is_empty() {
-                // A producer that is finished refuses everything: that is no fault of the message's.
-                self.until_answered(|this| this.transactions.delivered(SLICE))?;
-                return Ok(failures);
-            }
-        }
-        self.until_answered(|this| this.transactions.delivered(SLICE))?;
-        Ok(self.transactions.failures())
-    }
-
-    fn send_message(&mut self, entry: &Entry, tag: usize) -> Result<(), SendError> {
-        let Self { shard, transactions, firing, topic, partition, settings, .. } = self;
-        let Some(view) = shard.pending().view(entry.handle) else { return Ok(()) };
-        let extra_headers = if settings.output_headers {
-            describe_origin(&mut firing.extra_headers, &view, topic, *partition);
-            firing.extra_headers.as_headers()
-        } else {
-            Headers::default()
-        };
-        let schedule = &view.schedule;
-        let message = Message {
-            topic: schedule.topic,
-            key: schedule.key,
-            value: schedule.value,
-            headers: schedule.headers,
-            extra_headers,
-        };
-        transactions.send(&message, tag)
-    }
-
-    /// Messages were refused: abort, set aside those that are to blame for certain, suspect the others.
-    fn give_up_on(&mut self, batch: &Batch, failures: Vec<(usize, SendError)>) -> Result<(), Interrupted> {
-        self.firing.blamed = true;
-        let alone = batch.careful || batch.entries.len() == 1;
-        for (tag, error) in failures {
-            let Some(entry) = batch.entries.get(tag) else { continue };
-            match error {
-                // The broker did not answer in time; no fault of the schedule's.
-                error if error.is_transient() => {}
-                error if alone || error.concerns_topic() => self.set_aside(entry.handle, &error),
-                error => {
-                    self.firing.suspects.insert(entry.handle, error);
-                }
-            }
-        }
-        Err(Interrupted::Transaction(TransactionError {
-            kind: Kind::Abortable,
-            call: "send",
-            reason: "a destination refused messages".to_owned(),
-        }))
-    }
-
-    fn abort_cleanly(&mut self) -> Result<(), Interrupted> {
-        let must_fence = self.until_answered(|this| this.transactions.abort(SLICE))?;
-        self.counters.transactions.of(TransactionOutcome::Aborted).increment();
-        if must_fence {
-            self.shard.unfence();
-        }
-        Ok(())
-    }
-
-    /// Step 5: committed.
+    /// Committed: the tombstones lie from `base` on.
     fn settle(&mut self, batch: &Batch, base: i64, laps: &Laps) {
         for (entry, tombstone) in batch.entries.iter().zip(base..) {
             self.settle_entry(entry, tombstone);
@@ -535,22 +298,15 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
 
     /// At-least-once: messages, their acknowledgements, then the tombstones of those that were acknowledged.
     fn fire_plainly(&mut self, batch: &Batch) -> Result<(), Interrupted> {
-        let failures = self.send_messages_plainly(batch)?;
+        let failures = self.send_messages(batch, false)?;
         if !failures.is_empty() {
             self.firing.forget_destinations();
         }
-        let alone = batch.careful || batch.entries.len() == 1;
-        let mut delivered = Vec::with_capacity(batch.entries.len());
-        for (tag, entry) in batch.entries.iter().enumerate() {
-            match failures.get(&tag) {
-                None => delivered.push(*entry),
-                Some(error) if error.is_transient() => {}
-                Some(error) if alone || error.concerns_topic() => self.set_aside(entry.handle, error),
-                Some(error) => {
-                    self.firing.suspects.insert(entry.handle, error.clone());
-                }
-            }
-        }
+        self.blame(batch, &failures);
+        let failed: HashSet<usize> = failures.iter().map(|(tag, _)| *tag).collect();
+        let entries = batch.entries.iter().enumerate();
+        let delivered: Vec<Entry> =
+            entries.filter(|(tag, _)| !failed.contains(tag)).map(|(_, entry)| *entry).collect();
         if !delivered.is_empty() {
             for entry in &delivered {
                 let Self { shard, transactions, firing, applier, .. } = self;
@@ -568,107 +324,6 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
         self.firing.grow();
         Ok(())
     }
-
-    /// Sends every message, careful or not; one that fails does not stop the others.
-    fn send_messages_plainly(&mut self, batch: &Batch) -> Result<HashMap<usize, SendError>, Interrupted> {
-        let mut failures = HashMap::new();
-        for (tag, entry) in batch.entries.iter().enumerate().filter(|(_, entry)| !entry.skipped) {
-            while let Err(error) = self.send_message(entry, tag) {
-                if error != SendError::QueueFull {
-                    failures.insert(tag, error);
-                    break;
-                }
-                self.until_answered(|this| this.transactions.delivered(SLICE))?;
-            }
-            if batch.careful {
-                self.until_answered(|this| this.transactions.delivered(SLICE))?;
-            }
-        }
-        self.until_answered(|this| this.transactions.delivered(SLICE))?;
-        failures.extend(self.transactions.failures());
-        Ok(failures)
-    }
-
-    /// Writes a single record to the own partition, decided on the state at its place in the log. With an error comes
-    /// the record's offset when a commit was tried whose outcome is unknown.
-    pub(super) fn write_one(
-        &mut self,
-        id: &[u8],
-        value: Option<&[u8]>,
-        only_if_pending: bool,
-    ) -> Result<Written, (Interrupted, Option<i64>)> {
-        let unsent = |interrupted| (interrupted, None);
-        let base = match self.settings.mode {
-            Mode::Plain if only_if_pending && self.shard.state_of(id).is_none() => {
-                return Ok(Written::NotPending);
-            }
-            Mode::Plain => {
-                self.transactions
-                    .append(id, value, Headers::default())
-                    .map_err(|error| unsent(error.into()))?;
-                let offsets =
-                    self.until_answered(|this| this.transactions.appended(SLICE)).map_err(unsent)?;
-                // It comes back in its place: what lies before it may be unread.
-                return Ok(Written::At(offsets[0]));
-            }
-            Mode::Transactional => {
-                self.transactions.begin().map_err(|error| unsent(error.into()))?;
-                self.transactions
-                    .append(id, value, Headers::default())
-                    .map_err(|error| unsent(error.into()))?;
-                let Appended::At(base) =
-                    self.appended_and_applied(1, &mut Laps::start(&self.clock)).map_err(unsent)?
-                else {
-                    return Ok(Written::NotNow);
-                };
-                if only_if_pending && self.shard.state_of(id).is_none() {
-                    self.abort_cleanly().map_err(unsent)?;
-                    self.shard.release();
-                    return Ok(Written::NotPending);
-                }
-                self.commit(|_| ()).map_err(|interrupted| (interrupted, Some(base)))?;
-                base
-            }
-        };
-        // Not in the commit's closure: until the batch is released, own records are passed by.
-        self.apply_own(base, id, value);
-        Ok(Written::At(base))
-    }
-
-    /// An own record is in the log: apply it exactly as if it had been read.
-    fn apply_own(&mut self, offset: i64, id: &[u8], value: Option<&[u8]>) {
-        let record = crate::kafka::LogRecord { offset, key: Some(id), value, headers: Headers::default() };
-        let now = Now { wall_ms: self.clock.now_ms(), monotonic_ms: self.clock.monotonic_ms() };
-        self.applier.apply(&record, &mut self.shard, &self.counters, now);
-    }
-
-    /// Appends an overtaken version again, with its headers, if it is still the newest. It fires once the new record is
-    /// read back (exactly-once: once it is committed).
-    pub(super) fn rewrite(&mut self, handle: Handle) -> Result<Written, Interrupted> {
-        let Some(view) = self.shard.pending().view(handle) else { return Ok(Written::NotPending) };
-        let mut value = Vec::new();
-        crate::codec::encode(view.format, &view.schedule, &mut value);
-        if self.settings.mode == Mode::Transactional {
-            self.transactions.begin()?;
-        }
-        self.transactions.append(view.id, Some(&value), view.record_headers)?;
-        if self.settings.mode == Mode::Plain {
-            let offsets = self.until_answered(|this| this.transactions.appended(SLICE))?;
-            return Ok(Written::At(offsets[0]));
-        }
-        let Appended::At(base) = self.appended_and_applied(1, &mut Laps::start(&self.clock))? else {
-            self.shard.release();
-            return Ok(Written::NotNow);
-        };
-        if self.shard.all_current(&[handle]) {
-            self.commit(|_| ())?;
-            Ok(Written::At(base))
-        } else {
-            self.abort_cleanly()?;
-            self.shard.release();
-            Ok(Written::NotPending)
-        }
-    }
 }
 
 fn append_tombstone<T: Transactions>(
@@ -680,25 +335,4 @@ fn append_tombstone<T: Transactions>(
 ) -> Result<(), TransactionError> {
     applier.tombstone_headers(view.offset, skipped, headers);
     transactions.append(view.id, None, headers.as_headers())
-}
-
-/// The headers that `output.headers` adds to a delivered message.
-fn describe_origin(headers: &mut HeadersBuf, view: &View<'_>, topic: &str, partition: i32) {
-    headers.clear();
-    headers.push("kms-schedule-id", Some(view.id));
-    headers.push("kms-due", Some(view.schedule.due.epoch_ms().to_string().as_bytes()));
-    headers.push("kms-source", Some(format!("{topic}-{partition}@{}", view.offset).as_bytes()));
-}
-
-fn set_aside_reason(error: &SendError) -> SetAsideReason {
-    match error {
-        SendError::UnknownTopic => SetAsideReason::UnknownTopic,
-        SendError::NotAuthorized => SetAsideReason::NotAuthorized,
-        SendError::TooLarge => SetAsideReason::TooLarge,
-        SendError::IllegalName => SetAsideReason::IllegalName,
-        SendError::Denied => SetAsideReason::Denied,
-        SendError::NoLeader | SendError::QueueFull | SendError::Unavailable(_) | SendError::Other(_) => {
-            SetAsideReason::Other
-        }
-    }
 }

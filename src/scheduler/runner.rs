@@ -4,20 +4,21 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
-use crate::codec::{self, Scratch};
 use crate::engine::Handle;
 use crate::engine::shard::{Applied, Phase, Shard};
 use crate::kafka::{Clock, Kind, Log, LogError, LogItem, TransactionError, Transactions};
 
-use super::command::{Action, Answer, Command, FoundSchedule};
+use super::command::{Answer, Command};
+use super::commands::answer;
 use super::fire::Firing;
+use super::order::{Control, Order};
+use super::publish::Progress;
 use super::record::{Applier, Now};
 use super::settings::ShardSettings;
-use super::status::{self, DueWindow, PartitionStatus, TopicCounters, TransactionOutcome};
+use super::status::{self, PartitionStatus, TopicCounters, TransactionOutcome};
 
 /// How long any one call may block before the thread looks up: for orders, and to show that it lives.
 pub(super) const SLICE: Duration = Duration::from_millis(250);
@@ -34,8 +35,6 @@ const TIDY_BUDGET: usize = 1_000;
 /// A record that replaces or cancels leaves a stale hint, which takes five looks to find where a quarter is stale, and now
 /// and then an entry has to be moved.
 const TIDY_STEPS_A_RECORD: usize = 8;
-const PUBLISH_EVERY_MS: u64 = 200;
-const PROGRESS_EVERY_MS: u64 = 5_000;
 /// After another instance fenced this one: longer than a heartbeat round, so that a loss of the partition is known
 /// before the new owner would be disturbed.
 const FENCED_BACKOFF_MS: u64 = 4_000;
@@ -44,37 +43,6 @@ const BACKOFF_LONGEST_MS: u64 = 60_000;
 const TOPIC_CONFIRMED_FOR_MS: u64 = 3_000;
 /// A round that recovers from an error and waits before it tries again takes no longer than this.
 const ROUND_LONGEST: Duration = Duration::from_mins(2);
-const COMMANDS_PER_ROUND: usize = 64;
-
-/// What the owner of the thread tells it.
-#[derive(Debug, Default)]
-pub struct Control(AtomicU8);
-
-/// An order to a shard's thread.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Order {
-    /// Go on.
-    Run,
-    /// Finish what is open, then end.
-    Drain,
-    /// End at once; the partition is somebody else's.
-    Drop,
-}
-
-impl Control {
-    /// Gives an order; a stricter one given before stands.
-    pub fn give(&self, order: Order) {
-        self.0.fetch_max(order as u8, Ordering::Relaxed);
-    }
-
-    pub(super) fn order(&self) -> Order {
-        match self.0.load(Ordering::Relaxed) {
-            0 => Order::Run,
-            1 => Order::Drain,
-            _ => Order::Drop,
-        }
-    }
-}
 
 /// How a shard's thread ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -113,16 +81,16 @@ pub struct Runner<L, T, C> {
     pub(super) counters: Arc<TopicCounters>,
     pub(super) applier: Applier,
     pub(super) firing: Firing,
-    commands: Receiver<Command>,
+    pub(super) commands: Receiver<Command>,
     /// Taken from the lane, not yet begun.
-    waiting: VecDeque<Command>,
+    pub(super) waiting: VecDeque<Command>,
     /// A command whose record was appended at this offset in a transaction of unknown outcome.
-    unresolved: Option<(i64, Command)>,
+    pub(super) unresolved: Option<(i64, Command)>,
     /// Versions that an acknowledgement of an older one overtook; to be written again.
-    repairs: VecDeque<Handle>,
+    pub(super) repairs: VecDeque<Handle>,
     /// Where each of them will be in the log: `i64::MAX` until it is written, then its offset, until that is read. A
     /// tombstone before that place, which overtakes the version as well, asks for no second repair.
-    repair_offsets: HashMap<Handle, i64>,
+    pub(super) repair_offsets: HashMap<Handle, i64>,
     /// No transaction is begun before the log is readable up to here: a foreign transaction holds it back.
     pub(super) blocked_until: Option<i64>,
     /// The log is gone; remembered here because it is said once, maybe in the middle of something else.
@@ -131,17 +99,10 @@ pub struct Runner<L, T, C> {
     round_began_ms: Option<u64>,
     backoff_ms: u64,
     load_started_ms: Option<u64>,
-    publish_at_ms: u64,
+    pub(super) publish_at_ms: u64,
     /// The end of the log that was reported last: a last stable offset.
-    last_end: i64,
-    progress: Progress,
-}
-
-/// What the progress line of a load is made of.
-#[derive(Debug, Default)]
-struct Progress {
-    said_ms: u64,
-    said_offset: i64,
+    pub(super) last_end: i64,
+    pub(super) progress: Progress,
 }
 
 impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
@@ -497,239 +458,8 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
         }
     }
 
-    fn take_commands(&mut self) {
-        while self.waiting.len() < COMMANDS_PER_ROUND
-            && let Ok(command) = self.commands.try_recv()
-        {
-            self.waiting.push_back(command);
-        }
-    }
-
-    fn run_commands(&mut self) -> Result<(), Interrupted> {
-        self.answer_without_writing();
-        if !self.waiting.is_empty() {
-            self.confirm_topic()?;
-        }
-        while !self.is_blocked()
-            && let Some(command) = self.waiting.pop_front()
-        {
-            // Those before it took their time.
-            if self.clock.monotonic_ms() > command.deadline_ms {
-                answer(command, Answer::Expired);
-            } else if !self.write_command(command)? {
-                break;
-            }
-        }
-        Ok(())
-    }
-
-    /// Answers the commands that write nothing, which another producer's open transaction does not hold up.
-    fn answer_without_writing(&mut self) {
-        for command in std::mem::take(&mut self.waiting) {
-            if self.clock.monotonic_ms() > command.deadline_ms {
-                answer(command, Answer::Expired);
-                continue;
-            }
-            match &command.action {
-                Action::Get => {
-                    let found = self.find(&command.id);
-                    answer(command, found);
-                }
-                Action::Put { value } => {
-                    match codec::decode(self.settings.format, value, &mut Scratch::default()) {
-                        Ok(_) => self.waiting.push_back(command),
-                        Err(error) => answer(command, Answer::Refused(error.to_string())),
-                    }
-                }
-                Action::Cancel => self.waiting.push_back(command),
-            }
-        }
-    }
-
-    fn find(&self, id: &[u8]) -> Answer {
-        self.shard.pending().get(id).map_or(Answer::NotPending, |(_, view)| {
-            Answer::Found(Box::new(FoundSchedule {
-                offset: view.offset,
-                format: view.format,
-                due_ms: view.schedule.due.epoch_ms(),
-                topic: view.schedule.topic.to_owned(),
-            }))
-        })
-    }
-
-    /// Writes a command's record in a verified transaction and answers by what the log held at that point. False: it
-    /// could not be decided yet and waits for the next round.
-    fn write_command(&mut self, command: Command) -> Result<bool, Interrupted> {
-        let value = match &command.action {
-            Action::Put { value } => Some(value.as_slice()),
-            Action::Cancel | Action::Get => None,
-        };
-        match self.write_one(&command.id, value, value.is_none()) {
-            Ok(Written::At(offset)) => answer(command, Answer::Done { offset }),
-            Ok(Written::NotPending) => answer(command, Answer::NotPending),
-            Ok(Written::NotNow) => {
-                self.waiting.push_front(command);
-                return Ok(false);
-            }
-            Err((interrupted, appended)) => {
-                // Not committed for certain unless a commit was tried; then the log will tell.
-                match (appended, &interrupted) {
-                    (Some(offset), _) => self.unresolved = Some((offset, command)),
-                    (None, Interrupted::Transaction(error)) if error.kind == Kind::Abortable => {
-                        // Its record is refused, and would be again.
-                        answer(command, Answer::Refused(error.to_string()));
-                    }
-                    (None, _) => self.waiting.push_front(command),
-                }
-                return Err(interrupted);
-            }
-        }
-        Ok(true)
-    }
-
-    /// The log was caught up with after a transaction of unknown outcome: a record that was not met was not committed.
-    fn resolve_command(&mut self) {
-        if let Some((_, command)) = self.unresolved.take() {
-            self.waiting.push_front(command);
-        }
-    }
-
-    /// Writes versions again that an acknowledgement of an older one overtook in the log.
-    fn write_repairs(&mut self) -> Result<(), Interrupted> {
-        if !self.repairs.is_empty() {
-            self.confirm_topic()?;
-        }
-        while !self.is_blocked()
-            && let Some(handle) = self.repairs.pop_front()
-        {
-            match self.rewrite(handle) {
-                Ok(Written::At(offset)) => {
-                    self.counters.repaired.increment();
-                    self.repair_offsets.insert(handle, offset);
-                    self.forget_repairs();
-                }
-                Ok(Written::NotPending) => {}
-                Ok(Written::NotNow) => {
-                    self.repairs.push_front(handle);
-                    return Ok(());
-                }
-                Err(interrupted) => {
-                    if matches!(&interrupted, Interrupted::Transaction(error) if error.kind == Kind::Abortable)
-                    {
-                        tracing::error!(
-                            topic = self.topic,
-                            partition = self.partition,
-                            offset = handle.offset(),
-                            "a schedule that raced with its own firing cannot be written again; it stays set aside"
-                        );
-                    } else {
-                        self.repairs.push_front(handle);
-                    }
-                    return Err(interrupted);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Repairs that were read are forgotten once in a while.
-    fn forget_repairs(&mut self) {
-        if self.repair_offsets.len() > 2 * self.repairs.len() + 1_024 {
-            let pending = self.shard.pending();
-            self.repair_offsets.retain(|&handle, _| pending.is_current(handle));
-        }
-    }
-
-    fn say_progress(&mut self, target: i64) {
-        let now_ms = self.clock.monotonic_ms();
-        let applied = self.shard.applied();
-        if self.progress.said_ms == 0 {
-            self.progress.said_ms = now_ms;
-            self.progress.said_offset = applied;
-        }
-        let elapsed_ms = now_ms - self.progress.said_ms;
-        if elapsed_ms < PROGRESS_EVERY_MS {
-            return;
-        }
-        let rate = (applied - self.progress.said_offset).max(0) as u64 * 1_000 / elapsed_ms;
-        let left = (target - applied).max(0) as u64;
-        tracing::info!(
-            topic = self.topic,
-            partition = self.partition,
-            applied,
-            target,
-            records_per_second = rate,
-            seconds_left = left.checked_div(rate),
-            pending = self.shard.pending().len(),
-            "loading"
-        );
-        if rate == 0 {
-            let reason =
-                "loading stands still: a transaction of another producer may be open on the schedule topic";
-            self.status.set_reason(reason);
-            tracing::warn!(topic = self.topic, partition = self.partition, applied, target, "{reason}");
-        }
-        self.progress.said_ms = now_ms;
-        self.progress.said_offset = applied;
-    }
-
-    fn publish_now_and_then(&mut self) {
-        let now_ms = self.clock.monotonic_ms();
-        if now_ms >= self.publish_at_ms {
-            self.publish_at_ms = now_ms + PUBLISH_EVERY_MS;
-            self.publish();
-        }
-    }
-
-    /// Publishes what others may see.
-    fn publish(&self) {
-        let (status, pending) = (&self.status, self.shard.pending());
-        status.pending.set_count(pending.len());
-        status.set_aside.set_count(pending.set_aside_len());
-        status.payload_bytes.set_count(pending.content_bytes());
-        status.structure_bytes.set_count(
-            pending.structure_bytes() + pending.payload_bytes().saturating_sub(pending.content_bytes()),
-        );
-        let wall_ms = self.clock.now_ms();
-        let overdue = pending.oldest_due().map_or(0, |due| wall_ms.saturating_sub(due).max(0));
-        status.oldest_overdue_ms.set(overdue);
-        let mut within = [0; HORIZONS_MS.len()];
-        pending.due_within(wall_ms, &HORIZONS_MS, &mut within);
-        // What was handed out was due, and still is if it could not be delivered.
-        let handed_out = (pending.in_flight() + pending.set_aside_len()) as u64;
-        let mut before = 0;
-        for (gauge, count) in status.due_within.iter().zip(within.map(|count| count + handed_out)) {
-            gauge.set_count((count - before) as usize);
-            before = count;
-        }
-        status.due_within[DueWindow::Later as usize].set_count(pending.len().saturating_sub(before as usize));
-        let applied = self.shard.applied();
-        let end = self.log.known_end().unwrap_or(applied).max(applied);
-        status.position.set(applied);
-        status.records_applied.set(applied);
-        status.end_offset.set(end);
-        // A read-committed reader is told that it is at the end when it is at the last stable offset.
-        status.last_stable_offset.set(if self.last_end == applied { applied } else { end });
-    }
-
     /// The shard, once the run has ended; log and producer are dropped.
     pub fn into_shard(self) -> Shard {
         self.shard
-    }
-}
-
-const HORIZONS_MS: [i64; 4] = [60_000, 600_000, 3_600_000, 86_400_000];
-
-/// What became of a single record to the shard's own partition.
-pub(super) enum Written {
-    At(i64),
-    NotPending,
-    /// The log is held back or the batch was torn; try again.
-    NotNow,
-}
-
-fn answer(command: Command, answer: Answer) {
-    if command.answer.send(answer).is_err() {
-        tracing::debug!("a command was answered after its asker had gone");
     }
 }

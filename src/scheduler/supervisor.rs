@@ -16,7 +16,8 @@ use crate::kafka::producer::ShardProducer;
 use crate::kafka::{ClientConfig, KafkaError};
 
 use super::command::Command;
-use super::runner::{Control, Ended, Order, Runner};
+use super::order::{Control, Order};
+use super::runner::{Ended, Runner};
 use super::settings::ShardSettings;
 use super::status::Status;
 

@@ -1,0 +1,115 @@
+//! Commands that came by the [lane](super::command), carried out between two batches.
+
+use crate::codec::{self, Scratch};
+use crate::kafka::{Clock, Kind, Log, Transactions};
+
+use super::command::{Action, Answer, Command, FoundSchedule};
+use super::runner::{Interrupted, Runner};
+use super::transaction::Written;
+
+const COMMANDS_PER_ROUND: usize = 64;
+
+impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
+    pub(super) fn take_commands(&mut self) {
+        while self.waiting.len() < COMMANDS_PER_ROUND
+            && let Ok(command) = self.commands.try_recv()
+        {
+            self.waiting.push_back(command);
+        }
+    }
+
+    pub(super) fn run_commands(&mut self) -> Result<(), Interrupted> {
+        self.answer_without_writing();
+        if !self.waiting.is_empty() {
+            self.confirm_topic()?;
+        }
+        while !self.is_blocked()
+            && let Some(command) = self.waiting.pop_front()
+        {
+            // Those before it took their time.
+            if self.clock.monotonic_ms() > command.deadline_ms {
+                answer(command, Answer::Expired);
+            } else if !self.write_command(command)? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Answers the commands that write nothing, which another producer's open transaction does not hold up.
+    fn answer_without_writing(&mut self) {
+        for command in std::mem::take(&mut self.waiting) {
+            if self.clock.monotonic_ms() > command.deadline_ms {
+                answer(command, Answer::Expired);
+                continue;
+            }
+            match &command.action {
+                Action::Get => {
+                    let found = self.find(&command.id);
+                    answer(command, found);
+                }
+                Action::Put { value } => {
+                    match codec::decode(self.settings.format, value, &mut Scratch::default()) {
+                        Ok(_) => self.waiting.push_back(command),
+                        Err(error) => answer(command, Answer::Refused(error.to_string())),
+                    }
+                }
+                Action::Cancel => self.waiting.push_back(command),
+            }
+        }
+    }
+
+    fn find(&self, id: &[u8]) -> Answer {
+        self.shard.pending().get(id).map_or(Answer::NotPending, |(_, view)| {
+            Answer::Found(Box::new(FoundSchedule {
+                offset: view.offset,
+                format: view.format,
+                due_ms: view.schedule.due.epoch_ms(),
+                topic: view.schedule.topic.to_owned(),
+            }))
+        })
+    }
+
+    /// Writes a command's record in a verified transaction and answers by what the log held at that point. False: it
+    /// could not be decided yet and waits for the next round.
+    fn write_command(&mut self, command: Command) -> Result<bool, Interrupted> {
+        let value = match &command.action {
+            Action::Put { value } => Some(value.as_slice()),
+            Action::Cancel | Action::Get => None,
+        };
+        match self.write_one(&command.id, value, value.is_none()) {
+            Ok(Written::At(offset)) => answer(command, Answer::Done { offset }),
+            Ok(Written::NotPending) => answer(command, Answer::NotPending),
+            Ok(Written::NotNow) => {
+                self.waiting.push_front(command);
+                return Ok(false);
+            }
+            Err((interrupted, appended)) => {
+                // Not committed for certain unless a commit was tried; then the log will tell.
+                match (appended, &interrupted) {
+                    (Some(offset), _) => self.unresolved = Some((offset, command)),
+                    (None, Interrupted::Transaction(error)) if error.kind == Kind::Abortable => {
+                        // Its record is refused, and would be again.
+                        answer(command, Answer::Refused(error.to_string()));
+                    }
+                    (None, _) => self.waiting.push_front(command),
+                }
+                return Err(interrupted);
+            }
+        }
+        Ok(true)
+    }
+
+    /// The log was caught up with after a transaction of unknown outcome: a record that was not met was not committed.
+    pub(super) fn resolve_command(&mut self) {
+        if let Some((_, command)) = self.unresolved.take() {
+            self.waiting.push_front(command);
+        }
+    }
+}
+
+pub(super) fn answer(command: Command, answer: Answer) {
+    if command.answer.send(answer).is_err() {
+        tracing::debug!("a command was answered after its asker had gone");
+    }
+}
