@@ -9,6 +9,7 @@
 #![allow(unreachable_pub, reason = "modules of a test")]
 #![allow(clippy::disallowed_methods, reason = "how many seeds, and which, is no setting of the product")]
 
+#[path = "../support/at_least_once.rs"]
 mod at_least_once;
 mod client;
 mod cluster;
