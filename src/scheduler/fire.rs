@@ -320,6 +320,8 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
         let handles: Vec<Handle> = batch.entries.iter().map(|entry| entry.handle).collect();
         if !self.shard.all_current(&handles) {
             self.abort_cleanly()?;
+            // Others may be written all the time, too: a smaller batch is more likely to be left alone.
+            self.firing.shrink();
             let until_ms = self.clock.monotonic_ms() + CONTESTED_REST_MS;
             self.firing.resting.extend(self.shard.take_contested().into_iter().map(|id| (id, until_ms)));
             self.shard.release();
