@@ -1,7 +1,7 @@
 //! The main job on a real Kafka, as a user's reader sees it: `cargo bench --bench main_job`.
 //!
 //! Starts its own broker and the release build of `kms`. Each figure is taken three times; the median is printed with
-//! the spread. Nothing else should run on the machine.
+//! the spread. Nothing else should run on the machine. `-- idle steady` takes only these figures, `-- --once` each once.
 #![allow(missing_docs, clippy::unwrap_used, clippy::disallowed_methods, reason = "a program that measures")]
 
 #[path = "../tests/support/mod.rs"]
@@ -15,32 +15,37 @@ use support::client::{Client, NewRecord, unique};
 use support::kms::{Kms, Settings};
 use support::now_ms;
 
-const RUNS: usize = 3;
+/// Takes a figure so many times.
+type Figure = fn(&Client, broker: &str, times: usize);
+const FIGURES: [(&str, Figure); 4] = [("burst", burst), ("load", load), ("steady", steady), ("idle", idle)];
 
 fn main() {
-    if !is_asked_to_measure() {
+    // `cargo bench` passes --bench and `cargo test --benches` nothing; --test is for trying a bench out, as Criterion
+    // has it. This one needs minutes and a machine of its own, and checks nothing that the tests against Kafka do not.
+    if !is_said("--bench") || is_said("--test") {
         eprintln!("main_job: nothing done; it measures, which `cargo bench --bench main_job` asks for");
         return;
     }
+    let takes_all = !FIGURES.iter().any(|(name, _)| is_said(name));
+    let times = if is_said("--once") { 1 } else { 3 };
     let broker = Broker::shared();
     let client = Client::new(broker);
     println!("{:<64} {:>10} {:>24}", "", "median", "min … max");
-    for figure in [burst, load, steady, idle] {
-        figure(&client, broker);
+    for (name, figure) in FIGURES {
+        if takes_all || is_said(name) {
+            figure(&client, broker, times);
+        }
     }
 }
 
-/// `cargo bench` passes --bench and `cargo test --benches` nothing; --test is for trying a bench out, as Criterion has it.
-/// This one needs minutes and a machine of its own, and checks nothing that the tests against Kafka do not.
-fn is_asked_to_measure() -> bool {
-    let has = |wanted: &str| std::env::args().any(|argument| argument == wanted);
-    has("--bench") && !has("--test")
+fn is_said(wanted: &str) -> bool {
+    std::env::args().any(|argument| argument == wanted)
 }
 
 /// How long until all of 100,000 schedules due at one instant, on one partition, are visible.
-fn burst(client: &Client, broker: &str) {
+fn burst(client: &Client, broker: &str, times: usize) {
     const COUNT: usize = 100_000;
-    let seconds = runs(|| {
+    let seconds = taken(times, || {
         let (schedules, destination) = topics(client, 1, 4);
         let mut kms = start(broker, &schedules);
         let due_ms = now_ms() + 8_000;
@@ -57,7 +62,7 @@ fn burst(client: &Client, broker: &str) {
 }
 
 /// How long from process start until 1,000,000 schedules are loaded and live.
-fn load(client: &Client, broker: &str) {
+fn load(client: &Client, broker: &str, times: usize) {
     const COUNT: usize = 1_000_000;
     for partitions in [1, 4] {
         let (schedules, destination) = topics(client, partitions, 1);
@@ -68,7 +73,7 @@ fn load(client: &Client, broker: &str) {
                 ids.map(|i| schedule(&schedules, i, due_ms + i as i64, &destination)).collect();
             client.produce(&records);
         }
-        let seconds = runs(|| {
+        let seconds = taken(times, || {
             let started = Instant::now();
             let mut kms = start(broker, &schedules);
             let seconds = started.elapsed().as_secs_f64();
@@ -82,19 +87,19 @@ fn load(client: &Client, broker: &str) {
 }
 
 /// From due to visible at 1,000 schedules a second, one partition.
-fn steady(client: &Client, broker: &str) {
+fn steady(client: &Client, broker: &str, times: usize) {
     const COUNT: usize = 10_000;
-    spread_out(client, broker, "steady: 1,000 a second: due to visible", COUNT, 1);
+    spread_out(client, broker, times, "steady: 1,000 a second: due to visible", COUNT, 1);
 }
 
 /// From due to visible for single schedules on an otherwise idle instance.
-fn idle(client: &Client, broker: &str) {
-    spread_out(client, broker, "idle: one each 250 ms: due to visible", 40, 250);
+fn idle(client: &Client, broker: &str, times: usize) {
+    spread_out(client, broker, times, "idle: one each 250 ms: due to visible", 40, 250);
 }
 
-fn spread_out(client: &Client, broker: &str, name: &str, count: usize, every_ms: i64) {
+fn spread_out(client: &Client, broker: &str, times: usize, name: &str, count: usize, every_ms: i64) {
     let (mut medians, mut p99s) = (Vec::new(), Vec::new());
-    for _ in 0..RUNS {
+    for _ in 0..times {
         let (schedules, destination) = topics(client, 1, 4);
         let mut kms = start(broker, &schedules);
         let first_ms = now_ms() + 5_000;
@@ -156,8 +161,8 @@ fn schedule(topic: &str, number: usize, due_ms: i64, destination: &str) -> NewRe
     NewRecord::to(topic).key(&id).value(value)
 }
 
-fn runs(figure: impl FnMut() -> f64) -> Vec<f64> {
-    std::iter::repeat_with(figure).take(RUNS).collect()
+fn taken(times: usize, figure: impl FnMut() -> f64) -> Vec<f64> {
+    std::iter::repeat_with(figure).take(times).collect()
 }
 
 fn report(name: &str, figures: &[f64]) {

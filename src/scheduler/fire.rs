@@ -240,6 +240,8 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
         let base = match decision {
             Decision::Commit { base } => base,
             Decision::Overruled => {
+                // Others may be written all the time, too: a smaller batch is more likely to be left alone.
+                self.firing.shrink();
                 let until_ms = self.clock.monotonic_ms() + CONTESTED_REST_MS;
                 self.firing.resting.extend(self.shard.take_contested().into_iter().map(|id| (id, until_ms)));
                 self.shard.release();

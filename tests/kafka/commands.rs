@@ -1,8 +1,9 @@
 //! The command lane of a shard, in this process: every answer is held against the log and the destination.
 
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::collections::{HashMap, HashSet};
+use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use kafka_message_scheduler::scheduler::status::Status;
 use kafka_message_scheduler::scheduler::supervisor::{Blueprint, Lane, Supervisor};
 use tokio::sync::oneshot::Receiver;
 
-use crate::scene::{Dice, Scene, payload, schedule, sleep_until};
+use crate::scene::{Dice, Scene, payload, schedule, sleep_until, write_at};
 use crate::support::client::{Isolation, Seen, unique};
 use crate::support::{PATIENCE, now_ms, poll_until};
 
@@ -112,6 +113,81 @@ fn the_answer_to_a_cancel_at_the_firing_instant_is_true() {
     assert!((1..KEYS).contains(&done), "{done} of {KEYS} cancels were in time; some should be and some not");
 }
 
+/// Each schedule meets a cancel or a put by the lane when it is due, and two in three an update of somebody else, too.
+#[test]
+fn every_answer_is_true_in_a_storm_of_commands_and_updates() {
+    const KEYS: usize = 900;
+    const TOGETHER: usize = 10;
+    let scene = Scene::new("command-storm", 1);
+    let shard = InProcess::start(&scene, &[]);
+    let key = |n: usize| format!("key-{n}");
+    let start_ms = now_ms() + 1_000;
+    let due_ms = |n: usize| start_ms + 160 * (n / TOGETHER) as i64;
+    let second_due_ms = due_ms(KEYS) + 6_000;
+    let put = |n| schedule(&scene.destination, &key(n), 3, second_due_ms).into_bytes();
+    let is_put = |n: usize| n.is_multiple_of(2);
+    scene.client.produce(&(0..KEYS).map(|n| scene.schedule(&key(n), 1, due_ms(n))).collect::<Vec<_>>());
+
+    let mut dice = Dice::new(11);
+    let updates: Vec<_> = (0..KEYS)
+        .filter(|n| !n.is_multiple_of(3))
+        .map(|n| (due_ms(n) + dice.roll(-30..30), scene.schedule(&key(n), 2, second_due_ms)))
+        .collect();
+    let of_others = updates.len();
+    let mut asked: Vec<(i64, usize)> = (0..KEYS).map(|n| (due_ms(n) + dice.roll(-30..30), n)).collect();
+    asked.sort_unstable();
+    let log_end = || scene.client.watermarks(&scene.schedules, 0).high;
+    let answers: Vec<Answered> = thread::scope(|scope| {
+        scope.spawn(|| write_at(&scene.client, updates));
+        let (questions, unanswered) = mpsc::channel::<(usize, i64, Receiver<Answer>)>();
+        let answers = scope.spawn(|| {
+            let unanswered = unanswered.into_iter();
+            let answered = unanswered.map(|(n, asked, answer)| {
+                let answer = answer.blocking_recv().expect("every command is answered");
+                Answered { n, answer, between: asked..=log_end() }
+            });
+            answered.collect()
+        });
+        for (at_ms, n) in asked {
+            sleep_until(at_ms);
+            let end = log_end();
+            let action = if is_put(n) { Action::Put { value: put(n) } } else { Action::Cancel };
+            questions.send((n, end, shard.submit(&key(n), action, u64::MAX))).unwrap();
+        }
+        drop(questions);
+        answers.join().unwrap()
+    });
+    scene.await_settled(due_ms(KEYS));
+    shard.stop();
+    scene.compact();
+    sleep_until(second_due_ms);
+    scene.assert_everything_fired_once(&scene.settings());
+
+    let mut logs: HashMap<String, Vec<Seen>> = HashMap::new();
+    for seen in scene.committed() {
+        logs.entry(seen.key_text()).or_default().push(seen);
+    }
+    for answered in &answers {
+        let n = answered.n;
+        answered.assert_true(&logs[&key(n)], is_put(n).then(|| put(n)).as_deref());
+    }
+    let count = |of_puts: bool, is_done: bool| {
+        let is_counted = |answered: &&Answered| {
+            is_put(answered.n) == of_puts && matches!(answered.answer, Answer::Done { .. }) == is_done
+        };
+        answers.iter().filter(is_counted).count()
+    };
+    let [puts, cancelled, nothing_to_cancel] = [count(true, true), count(false, true), count(false, false)];
+    let arrived: HashSet<String> = scene.arrived().iter().map(Seen::value_text).collect();
+    let fired = (0..KEYS).filter(|n| arrived.contains(&payload(&key(*n), 1))).count();
+    println!(
+        "command-storm: {KEYS} schedules, {of_others} updates of others, {puts} puts, {cancelled} cancels done, \
+         {nothing_to_cancel} with nothing pending; {fired} first versions had fired, every answer true, lost 0, stale 0"
+    );
+    assert_eq!((puts, cancelled + nothing_to_cancel), (KEYS / 2, KEYS / 2));
+    assert!(cancelled > 0 && nothing_to_cancel > 0, "some cancels should be in time and some not");
+}
+
 #[test]
 fn a_command_behind_an_open_transaction_waits_for_it_and_a_stop_does_not() {
     let scene = Scene::new("command-blocked", 1);
@@ -144,6 +220,45 @@ fn a_command_behind_an_open_transaction_waits_for_it_and_a_stop_does_not() {
     foreign.commit().unwrap();
     scene.assert_everything_fired_once(&scene.settings());
     assert_eq!(scene.count_of(&payload("kept", 1)), 1, "an undecided cancel did nothing");
+}
+
+/// What was asked about the `n`-th schedule, the answer, and the ends of the log before the one and after the other.
+struct Answered {
+    n: usize,
+    answer: Answer,
+    between: RangeInclusive<i64>,
+}
+
+impl Answered {
+    /// Holds the answer against the log of its key, whose records of the lane are this put or any cancel.
+    fn assert_true(&self, log: &[Seen], put: Option<&[u8]>) {
+        let is_of_lane = |seen: &&Seen| seen.headers.is_empty() && seen.value.as_deref() == put;
+        let of_lane: Vec<i64> = log.iter().filter(is_of_lane).map(|seen| seen.offset).collect();
+        let pending_at = |end: i64| {
+            let before = log.iter().filter(|seen| seen.offset < end);
+            before.max_by_key(|seen| seen.offset).is_some_and(|seen| seen.value.is_some())
+        };
+        match self.answer {
+            Answer::Done { offset } => {
+                assert_eq!(of_lane, [offset], "{log:#?}");
+                assert!(self.between.contains(&offset), "{} is not in {:?}", offset, self.between);
+                assert!(
+                    put.is_some() || pending_at(offset),
+                    "there was nothing to cancel at {offset}: {log:#?}"
+                );
+            }
+            Answer::NotPending => {
+                assert!(of_lane.is_empty() && put.is_none(), "{log:#?}");
+                let ends = log.iter().map(|seen| seen.offset + 1).filter(|end| self.between.contains(end));
+                assert!(
+                    std::iter::once(*self.between.start()).chain(ends).any(|end| !pending_at(end)),
+                    "it was pending all the time from {:?}: {log:#?}",
+                    self.between
+                );
+            }
+            ref other => panic!("{other:?}"),
+        }
+    }
 }
 
 /// An instance in this process, with the lane into its only partition.

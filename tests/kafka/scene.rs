@@ -160,16 +160,15 @@ impl Scene {
 
     /// Judges what happened until now; schedules due by `until_ms` should have fired.
     pub fn verdict(&self, until_ms: i64) -> Verdict {
-        self.verdict_on(until_ms, |_| true)
+        self.history(until_ms).judge()
     }
 
-    /// The same, but nobody asks about the other messages.
-    pub fn verdict_on(&self, until_ms: i64, is_asked_about: impl Fn(&Seen) -> bool) -> Verdict {
+    /// What happened until now, for a judge; schedules due by `until_ms` should have fired.
+    pub fn history(&self, until_ms: i64) -> History {
         // The log first: what fires in between is then missing a tombstone, not a message.
         let records = self.committed().iter().filter_map(record).collect();
-        let mut arrived = self.client.read_topic(&self.destination, Isolation::ReadCommitted);
-        arrived.retain(is_asked_about);
-        History { records, messages: arrived.into_iter().map(judged::message).collect(), until_ms }.judge()
+        let arrived = self.client.read_topic(&self.destination, Isolation::ReadCommitted);
+        History { records, messages: arrived.into_iter().map(judged::message).collect(), until_ms }
     }
 
     /// The end of every test, once its schedulers are gone: lets one more instance load what the log says, lets

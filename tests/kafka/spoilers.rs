@@ -1,15 +1,16 @@
 //! One key, one record, one broker that spoils things for itself must not spoil them for the others.
 
+use std::collections::VecDeque;
 use std::thread::{self, sleep};
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 
-use crate::scene::{Scene, payload, schedule};
+use crate::scene::{Scene, payload, schedule, sleep_until};
 use crate::support::broker::Broker;
 use crate::support::kms::Kms;
-use crate::support::now_ms;
+use crate::support::{PATIENCE, now_ms};
 
 const OTHERS: usize = 200;
 
@@ -21,13 +22,9 @@ fn a_key_that_is_written_all_the_time_does_not_stop_the_others() {
         (0..OTHERS).map(|n| scene.schedule(&format!("other-{n}"), 1, now_ms() + 2_000)).collect();
     thread::scope(|scope| {
         let (stop, stopped) = std::sync::mpsc::channel::<()>();
-        let (scene, bootstrap) = (&scene, scene.bootstrap());
+        let scene = &scene;
         scope.spawn(move || {
-            let producer: BaseProducer = ClientConfig::new()
-                .set("bootstrap.servers", bootstrap)
-                .set("linger.ms", "0")
-                .create()
-                .unwrap();
+            let producer = restless_producer(scene);
             for version in 0.. {
                 // Due since 1970: it comes before everything else.
                 let value = schedule(&scene.destination, "hot", version, 0);
@@ -49,6 +46,78 @@ fn a_key_that_is_written_all_the_time_does_not_stop_the_others() {
         drop(stop);
     });
     assert_eq!(kms.sigterm_and_wait().code(), Some(0));
+}
+
+/// Each of a thousand keys is put off just when it falls due, again and again: there is always something due that is replaced
+/// before a transaction with it could be committed. The simulation does the same to the millisecond
+/// (`a_writer_that_never_stops_does_not_stop_the_others`).
+#[test]
+fn a_writer_that_never_stops_putting_off_what_is_due_does_not_stop_the_others() {
+    const HOT: usize = 1_000;
+    const PUT_OFF_BY_MS: i64 = 100;
+    const STORM_MS: i64 = 10_000;
+    const EVERY_MS: i64 = 10;
+    let scene = Scene::new("put-off", 1);
+    let settings = scene.settings();
+    let mut kms = Kms::start_ready(&settings);
+    let start_ms = now_ms() + 1_000;
+    let due_ms = |n: i64| start_ms + n * EVERY_MS;
+    let others = STORM_MS / EVERY_MS;
+    scene.client.produce(
+        &(0..others).map(|n| scene.schedule(&format!("other-{n}"), 1, due_ms(n))).collect::<Vec<_>>(),
+    );
+
+    let producer = restless_producer(&scene);
+    let mut due: VecDeque<(i64, usize)> =
+        (0..HOT).map(|n| (start_ms + PUT_OFF_BY_MS * n as i64 / HOT as i64, n)).collect();
+    let mut written = 0;
+    while let Some((at_ms, n)) = due.pop_front()
+        && at_ms < start_ms + STORM_MS
+    {
+        // It is due for a millisecond.
+        sleep_until(at_ms + 1);
+        let (key, due_ms) = (format!("hot-{n}"), at_ms.max(now_ms() - 1) + PUT_OFF_BY_MS);
+        let value = schedule(&scene.destination, &key, written, due_ms);
+        let record = BaseRecord::to(&scene.schedules).key(&key).payload(value.as_bytes());
+        producer.send(record).map_err(|(error, _)| error).unwrap();
+        producer.poll(Duration::ZERO);
+        due.push_back((due_ms, n));
+        written += 1;
+    }
+    producer.flush(PATIENCE).unwrap();
+    scene.pass_sentinels();
+    let [committed, aborted] = ["committed", "aborted"]
+        .map(|outcome| kms.metric("kms_transactions_total", &[("outcome", outcome)]).unwrap_or_default());
+    assert_eq!(kms.sigterm_and_wait().code(), Some(0));
+
+    let arrived = scene.arrived();
+    let mut late_ms: Vec<i64> = arrived
+        .iter()
+        .filter_map(|seen| {
+            let key = seen.key_text();
+            Some(seen.arrived_ms - due_ms(key.strip_prefix("other-")?.parse().ok()?))
+        })
+        .collect();
+    late_ms.sort_unstable();
+    let worst_ms = late_ms[late_ms.len() - 1];
+    println!(
+        "put-off: {written} records in {STORM_MS} ms put off what was due, {} of it fired; {} others fired, late by {} ms \
+         (p50), {} ms (p99), {worst_ms} ms (worst); {committed} transactions committed, {aborted} aborted",
+        arrived.len() - late_ms.len(),
+        late_ms.len(),
+        late_ms[late_ms.len() / 2],
+        late_ms[late_ms.len() * 99 / 100],
+    );
+    // If nothing came through while that is written, the first of them would have waited for nearly all of the time.
+    assert!(worst_ms < STORM_MS / 2, "{worst_ms} ms late");
+    scene.assert_everything_fired_once(&settings);
+}
+
+/// A producer that sends each record at once.
+fn restless_producer(scene: &Scene) -> BaseProducer {
+    let mut settings = ClientConfig::new();
+    settings.set("bootstrap.servers", scene.bootstrap()).set("linger.ms", "0");
+    settings.create().unwrap()
 }
 
 /// The broker takes a compressed key that is larger than any record the scheduler may write.

@@ -102,6 +102,8 @@ pub struct Cluster {
     waiters: Vec<Waiter>,
     /// Errors and delays happen.
     pub faulty: bool,
+    /// How long a request or an answer takes while they do not.
+    pub latency_us: (u64, u64),
     /// The storm is over: nothing new is begun.
     pub calm: bool,
     pub trace: Trace,
@@ -154,6 +156,7 @@ impl Cluster {
             next_event: 0,
             waiters: Vec::new(),
             faulty: true,
+            latency_us: (100, 2_000),
             calm: false,
             trace: Trace::default(),
             broken_rules: Vec::new(),
@@ -175,7 +178,8 @@ impl Cluster {
 
     /// How long a request or an answer takes now.
     pub fn latency_us(&mut self) -> u64 {
-        if self.faulty { self.rng.latency_us() } else { self.rng.between(100, 2_000) }
+        let (least, most) = self.latency_us;
+        if self.faulty { self.rng.latency_us() } else { self.rng.between(least, most) }
     }
 
     pub fn schedule(&mut self, at_us: u64, event: Event) {

@@ -9,6 +9,7 @@
 #![allow(unreachable_pub, reason = "modules of a test")]
 #![allow(clippy::disallowed_methods, reason = "how many seeds, and which, is no setting of the product")]
 
+#[path = "../support/at_least_once.rs"]
 mod at_least_once;
 mod client;
 mod cluster;
@@ -19,9 +20,11 @@ mod planted;
 mod rng;
 mod run;
 
+use std::collections::HashMap;
 use std::panic::RefUnwindSafe;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use history::{History, Write};
 use kafka_message_scheduler::kafka::producer::Mode;
 use planted::Planted;
 use run::{Outcome, Plan, run};
@@ -32,13 +35,14 @@ fn from_environment(name: &str) -> Option<u64> {
 
 /// What a run is to show, named like the test that does many of them.
 fn plan_of(test: &str, seed: u64) -> Plan {
-    let (mode, peaceful) = match test {
-        "exactly_once" => (Mode::Transactional, false),
-        "at_least_once" => (Mode::Plain, false),
-        "at_least_once_in_peace" => (Mode::Plain, true),
-        _ => panic!("{test} is none of exactly_once, at_least_once, at_least_once_in_peace"),
+    let (mode, peaceful, restless) = match test {
+        "exactly_once" => (Mode::Transactional, false, false),
+        "at_least_once" => (Mode::Plain, false, false),
+        "at_least_once_in_peace" => (Mode::Plain, true, false),
+        "restless" => (Mode::Transactional, true, true),
+        _ => panic!("{test} is none of exactly_once, at_least_once, at_least_once_in_peace, restless"),
     };
-    Plan { seed, mode, peaceful, planted: None, keeps_trace: false }
+    Plan { seed, mode, peaceful, restless, planted: None, keeps_trace: false }
 }
 
 fn plan(seed: u64) -> Plan {
@@ -97,6 +101,44 @@ fn at_least_once() {
 #[test]
 fn at_least_once_in_peace() {
     assert_clean("at_least_once_in_peace");
+}
+
+/// For five seconds a writer puts off what is about to fire, a thousand schedules by a tenth of a second each: there is always
+/// something due that will be replaced before a transaction with it is committed. The others come all the same.
+#[test]
+fn restless() {
+    const SEEDS: u64 = 4;
+    const WORST_MS: i64 = 1_000;
+    for seed in 0..SEEDS {
+        let outcome = run(plan_of("restless", seed));
+        if let Some(complaint) = outcome.complaint() {
+            panic!("seed {seed}: {complaint}");
+        }
+        let mut late_ms = lateness_of_others_ms(&outcome.history);
+        late_ms.sort_unstable();
+        let (count, worst_ms) = (late_ms.len(), late_ms[late_ms.len() - 1]);
+        println!(
+            "seed {seed}: {count} others, late by {} ms (p50), {worst_ms} ms (worst)",
+            late_ms[count / 2]
+        );
+        assert!(worst_ms < WORST_MS, "seed {seed}: one of the others came {worst_ms} ms late");
+    }
+}
+
+/// How late those came that nobody puts off.
+fn lateness_of_others_ms(history: &History) -> Vec<i64> {
+    let due_ms: HashMap<&[u8], i64> = history
+        .records
+        .iter()
+        .filter_map(|record| match record.write {
+            Write::Schedule { due_ms, .. } if record.key.starts_with(b"other-") => {
+                Some((&*record.key, due_ms))
+            }
+            _ => None,
+        })
+        .collect();
+    let late_ms = history.messages.iter().filter_map(|seen| Some(seen.seen_at_ms - due_ms.get(&*seen.key)?));
+    late_ms.collect()
 }
 
 #[test]

@@ -25,7 +25,7 @@ use tokio::sync::oneshot;
 
 use crate::at_least_once::judge_at_least_once;
 use crate::client::{MISSING, Machine, Position, REFUSING, Seat, SimClock, SimLog, SimTransactions};
-use crate::cluster::{Cluster, Epoch, Event, SECOND_US, TRANSACTION_TIMEOUT_US};
+use crate::cluster::{BEGIN_MS, Cluster, Epoch, Event, SECOND_US, TRANSACTION_TIMEOUT_US};
 use crate::history::{History, Record, Verdict, Write};
 use crate::partition::{FORMAT, Partition};
 use crate::planted::Planted;
@@ -44,6 +44,10 @@ const EVENTS_MOST: u64 = 1_000_000;
 const LAG_US: u64 = 60 * SECOND_US;
 /// Tombstones are kept for so long.
 const RETENTION_US: u64 = 120 * SECOND_US;
+/// Somebody who puts schedules off goes on for so long, with so many schedules, and by so many milliseconds.
+const PUTTING_OFF_MS: i64 = 5_000;
+const PUT_OFF: usize = 1_000;
+const PUT_OFF_BY_MS: i64 = 100;
 
 /// What the run itself does.
 #[derive(Clone, Debug)]
@@ -75,6 +79,7 @@ pub enum Happening {
         actor: usize,
     },
     Restart,
+    PutOff,
 }
 
 /// A process of the scheduler.
@@ -141,6 +146,8 @@ pub struct Plan {
     pub mode: Mode,
     /// Nobody crashes, freezes or is cut off, and every answer arrives; partitions move and others write all the same.
     pub peaceful: bool,
+    /// One thing only happens: somebody puts schedules off whenever they are about to fire.
+    pub restless: bool,
     pub planted: Option<Planted>,
     pub keeps_trace: bool,
 }
@@ -195,15 +202,22 @@ pub fn run(plan: Plan) -> Outcome {
 impl Run {
     fn new(plan: Plan) -> Self {
         let mut cluster = Cluster::new(plan.seed, 1, plan.planted);
-        let partitions = cluster.rng.between(1, 3) as usize;
-        let instances = cluster.rng.between(1, 4);
-        let keys = cluster.rng.between(2, 40);
+        let mut partitions = cluster.rng.between(1, 3) as usize;
+        let mut instances = cluster.rng.between(1, 4);
+        let mut keys = cluster.rng.between(2, 40) as usize;
+        if plan.restless {
+            (partitions, instances, keys) = (1, 1, PUT_OFF);
+        }
         let mut fresh = Cluster::new(cluster.rng.next(), partitions, plan.planted);
         fresh.faulty = !plan.peaceful;
+        if plan.restless {
+            // So much is replaced meanwhile that no batch is left alone.
+            fresh.latency_us = (3_000, 8_000);
+        }
         fresh.trace.lines = plan.keeps_trace.then(Vec::new);
         let mut run = Self {
             plan,
-            settings: settings(plan.mode, &mut fresh),
+            settings: settings(plan, &mut fresh),
             cluster: Rc::new(RefCell::new(fresh)),
             instances: Vec::new(),
             actors: Vec::new(),
@@ -218,7 +232,8 @@ impl Run {
         for _ in 0..instances {
             run.start_instance();
         }
-        for happening in [
+        let restless = [Happening::PutOff, Happening::Rebalance, Happening::CheckSessions];
+        let eventful = [
             Happening::Write,
             Happening::BeginForeign,
             Happening::Ask,
@@ -226,8 +241,9 @@ impl Run {
             Happening::Rebalance,
             Happening::Compact,
             Happening::CheckSessions,
-        ] {
-            run.later(0, happening);
+        ];
+        for happening in if plan.restless { &restless[..] } else { &eventful } {
+            run.later(0, happening.clone());
         }
         run
     }
@@ -245,7 +261,7 @@ impl Run {
         let history = History {
             records,
             messages: cluster.delivered.clone(),
-            until_ms: crate::cluster::BEGIN_MS + (STORM_US / 1_000) as i64,
+            until_ms: BEGIN_MS + (STORM_US / 1_000) as i64,
         };
         let verdict = match self.plan.mode {
             Mode::Transactional => history.judge(),
@@ -376,6 +392,7 @@ impl Run {
             Happening::HearOfLoss { instance } => self.hear_of_loss(instance),
             Happening::StopWaiting { actor } => self.stop_waiting(actor),
             Happening::Restart => self.start_instance(),
+            Happening::PutOff => self.put_off(),
             Happening::Write | Happening::BeginForeign | Happening::Ask | Happening::Trouble => {}
         }
     }
@@ -762,7 +779,6 @@ impl Run {
         if self.permille(15) {
             return b"not a schedule".to_vec();
         }
-        self.payloads += 1;
         let now_ms = self.cluster.borrow().true_ms();
         let due_ms = match self.random(0, 9) {
             0 => now_ms - self.random(0, 5_000) as i64,
@@ -775,6 +791,11 @@ impl Run {
             6..50 => "here",
             _ => "there",
         };
+        self.schedule(key, topic, due_ms)
+    }
+
+    fn schedule(&mut self, key: &[u8], topic: &str, due_ms: i64) -> Vec<u8> {
+        self.payloads += 1;
         let payload = self.payloads.to_le_bytes();
         let schedule = Schedule {
             due: DueTime::from_epoch_ms(due_ms),
@@ -815,6 +836,28 @@ impl Run {
             1_000 + self.keys.iter().position(|known| known == key).expect("it is one of them") as u64;
         self.later(delay_us, Happening::ForeignStep { id, epoch, partition, steps });
         true
+    }
+
+    /// Puts those off that fall due in this very millisecond, which nobody can have fired yet. Now and then another
+    /// schedule is written that is due, too.
+    fn put_off(&mut self) {
+        let now_ms = self.cluster.borrow().true_ms();
+        let tick = now_ms - BEGIN_MS;
+        if tick >= PUTTING_OFF_MS {
+            return;
+        }
+        self.later(1_000, Happening::PutOff);
+        let turn = (tick % PUT_OFF_BY_MS) as usize;
+        let those = (turn..PUT_OFF).step_by(PUT_OFF_BY_MS as usize);
+        let mut records: Vec<_> =
+            those.map(|number| (self.keys[number].clone(), now_ms + PUT_OFF_BY_MS)).collect();
+        if tick % 20 == 0 {
+            records.push((format!("other-{tick}").into_bytes(), now_ms));
+        }
+        for (key, due_ms) in records {
+            let value = self.schedule(&key, "here", due_ms);
+            self.cluster.borrow_mut().append(0, &key, Some(&value), Headers::default());
+        }
     }
 
     fn begin_foreign(&mut self) {
@@ -891,12 +934,15 @@ impl Run {
     }
 }
 
-fn settings(mode: Mode, cluster: &mut Cluster) -> Arc<ShardSettings> {
+fn settings(plan: Plan, cluster: &mut Cluster) -> Arc<ShardSettings> {
     let loaded = Settings::load(&Sources::default()).expect("the defaults are valid");
     let mut settings =
         ShardSettings::new(&Arc::new(loaded.settings), FORMAT, None, &Arc::new(TopicFacts::default()));
-    settings.mode = mode;
-    settings.max_count = [1, 3, 50][cluster.rng.index(3)];
+    settings.mode = plan.mode;
+    let small = [1, 3, 50][cluster.rng.index(3)];
+    if !plan.restless {
+        settings.max_count = small;
+    }
     settings.transaction_timeout = Duration::from_micros(TRANSACTION_TIMEOUT_US);
     settings.retry_initial = Duration::from_millis(500);
     settings.retry_max = Duration::from_secs(5);
