@@ -133,10 +133,12 @@ pub trait Transactions {
     /// Sends the records enqueued by [`append`](Self::append) and waits for their offsets, in order of appending.
     fn appended(&mut self, wait: Duration) -> Result<Vec<i64>, TransactionError>;
 
-    /// Enqueues a message; `tag` names it in [`failures`](Self::failures).
+    /// Enqueues a message; `tag` names it in [`failures`](Self::failures). One that comes when the transaction has failed
+    /// already is dropped, as those before it were: [`delivered`](Self::delivered) says so.
     fn send(&mut self, message: &Message<'_>, tag: usize) -> Result<(), SendError>;
 
-    /// Waits until every message enqueued by [`send`](Self::send) is acknowledged or failed.
+    /// Waits until every message enqueued by [`send`](Self::send) is acknowledged or failed. An error is not about any one
+    /// message that could be named.
     fn delivered(&mut self, wait: Duration) -> Result<(), TransactionError>;
 
     /// The messages that failed since the last call, by tag.
@@ -159,7 +161,8 @@ pub trait Transactions {
 pub enum Kind {
     /// Make the same call again.
     Retriable,
-    /// Abort the transaction; its entries stay.
+    /// Abort the transaction; its entries stay. Then [`Transactions::fence`]: a record that was refused leaves a gap in
+    /// what the producer has numbered, and its next transaction would fail for that.
     Abortable,
     /// The producer is finished: [`Transactions::fence`] again, catch up with the log, go on.
     Fatal,

@@ -12,7 +12,7 @@ mod producer;
 mod queue;
 mod topics;
 
-pub(super) use producer::{NativeProducer, Report, TopicHandle};
+pub(super) use producer::{NativeProducer, Report, TopicHandle, producer_is_finished};
 pub(super) use queue::{NativeQueue, QueueItem, QueueWaker, known_end, position};
 pub(super) use topics::topic_ids;
 

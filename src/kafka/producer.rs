@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
 
-use super::ffi::{ErrorCode, NativeProducer, Report, TopicHandle};
+use super::ffi::{ErrorCode, NativeProducer, Report, TopicHandle, producer_is_finished};
 use super::topics::is_legal_name;
 use super::{Kind, Message, SendError, TransactionError, Transactions};
 use crate::schedule::Headers;
@@ -54,11 +54,19 @@ struct Live {
     destinations: HashMap<String, TopicHandle>,
     own_topic: TopicHandle,
     producer: NativeProducer,
+    mode: Mode,
     initialised: bool,
     own_enqueued: usize,
     own_offsets: Vec<Option<i64>>,
-    own_failure: Option<(Kind, String)>,
+    /// What a record's failure says of the shard's own records, or of the producer.
+    trouble: Option<(Kind, String)>,
     failures: Vec<(usize, SendError)>,
+    /// Messages enqueued since all of them were last answered.
+    sent: usize,
+    /// Records and messages that librdkafka gave up because their transaction has failed.
+    given_up: Vec<usize>,
+    /// librdkafka takes no more messages, because the transaction has failed or the producer is finished.
+    refuses: bool,
     /// When the open transaction was first asked to end: a call that is made again does not start anew.
     ending_since: Option<Instant>,
 }
@@ -144,11 +152,15 @@ impl Transactions for ShardProducer {
                 destinations: HashMap::new(),
                 own_topic,
                 producer,
+                mode: self.mode,
                 initialised: false,
                 own_enqueued: 0,
                 own_offsets: Vec::new(),
-                own_failure: None,
+                trouble: None,
                 failures: Vec::new(),
+                sent: 0,
+                given_up: Vec::new(),
+                refuses: false,
                 ending_since: None,
             });
         }
@@ -191,36 +203,40 @@ impl Transactions for ShardProducer {
     fn appended(&mut self, wait: Duration) -> Result<Vec<i64>, TransactionError> {
         let live = self.live()?;
         live.flush("append", wait)?;
-        if let Some((kind, reason)) = live.own_failure.take() {
-            let error = TransactionError { kind, call: "append", reason };
-            return Err(live.producer.fatal_error().unwrap_or(error));
-        }
         let offsets: Option<Vec<i64>> = live.own_offsets.drain(..).collect();
         live.own_enqueued = 0;
-        offsets.ok_or_else(|| TransactionError {
-            kind: Kind::Abortable,
-            call: "append",
-            reason: "records were given up by librdkafka".to_owned(),
+        offsets.ok_or_else(|| {
+            let (code, error) = live.why_given_up("append");
+            let kind = if error.kind == Kind::Abortable { live.kind_of_own(code) } else { error.kind };
+            TransactionError { kind, ..error }
         })
     }
 
     fn send(&mut self, message: &Message<'_>, tag: usize) -> Result<(), SendError> {
         let live = self.live().map_err(|error| SendError::Other(error.to_string()))?;
         live.know_destination(message.topic)?;
-        live.producer
-            .produce(
-                &live.destinations[message.topic],
-                -1,
-                message.key,
-                message.value,
-                [message.headers, message.extra_headers],
-                tag,
-            )
-            .map_err(send_error)
+        let enqueued = live.producer.produce(
+            &live.destinations[message.topic],
+            -1,
+            message.key,
+            message.value,
+            [message.headers, message.extra_headers],
+            tag,
+        );
+        match enqueued {
+            Ok(()) => {}
+            // No fault of this message's: what is, the next wait for answers says.
+            Err(ErrorCode::State | ErrorCode::Fatal) => live.refuses = true,
+            Err(code) => return Err(send_error(code)),
+        }
+        live.sent += 1;
+        Ok(())
     }
 
     fn delivered(&mut self, wait: Duration) -> Result<(), TransactionError> {
-        self.live()?.flush("send", wait)
+        let live = self.live()?;
+        live.flush("send", wait)?;
+        live.find_out_who_failed()
     }
 
     fn failures(&mut self) -> Vec<(usize, SendError)> {
@@ -301,35 +317,93 @@ impl Live {
         if let Some(error) = self.producer.fatal_error() {
             return Err(error);
         }
-        if flushed {
+        if !flushed && !self.has_failed() {
+            let reason = "the broker has not answered yet".to_owned();
+            return Err(TransactionError { kind: Kind::Retriable, call, reason });
+        }
+        match self.trouble.take() {
+            Some((kind, reason)) => Err(TransactionError { kind, call, reason }),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether the open transaction can only be aborted, so that nothing is left to wait for. A record that was just being
+    /// enqueued when librdkafka gave the others up would keep waiting, until its time-out.
+    fn has_failed(&self) -> bool {
+        let is_felled = self.refuses || self.trouble.is_some();
+        self.mode == Mode::Transactional
+            && (is_felled || !self.given_up.is_empty() || !self.failures.is_empty())
+    }
+
+    /// All messages were answered or given up. Those that were given up, or refused, fell with the transaction and say
+    /// nothing of why it fell; but one that was under way alone has felled it.
+    fn find_out_who_failed(&mut self) -> Result<(), TransactionError> {
+        let sent = std::mem::take(&mut self.sent);
+        let given_up = std::mem::take(&mut self.given_up);
+        if !self.failures.is_empty() || (given_up.is_empty() && !self.refuses) {
             return Ok(());
         }
-        Err(TransactionError {
-            kind: Kind::Retriable,
-            call,
-            reason: "the broker has not answered yet".to_owned(),
-        })
+        let (code, error) = self.why_given_up("send");
+        match given_up[..] {
+            [tag] if sent == 1 && error.kind == Kind::Abortable => {
+                self.failures.push((tag, send_error(code)));
+                Ok(())
+            }
+            _ => Err(error),
+        }
+    }
+
+    /// What the transaction failed for, whose records were given up.
+    fn why_given_up(&self, call: &'static str) -> (ErrorCode, TransactionError) {
+        let failed = self.producer.failed_transaction();
+        let (code, mut error) = failed.unwrap_or_else(|| {
+            let reason = "records were given up by librdkafka".to_owned();
+            (ErrorCode::PurgeQueue, TransactionError { kind: Kind::Abortable, call, reason })
+        });
+        error.call = call;
+        (code, error)
     }
 
     fn serve_reports(&mut self) {
         for Report { tag, outcome } in self.producer.take_reports() {
             match outcome {
-                Ok(offset) if tag & OWN != 0 => {
-                    if let Some(slot) = self.own_offsets.get_mut(tag & !OWN) {
-                        *slot = Some(offset);
+                Ok(offset) if tag & OWN != 0 => self.own_record_is_at(tag & !OWN, offset),
+                Ok(_) => {}
+                Err(ErrorCode::PurgeQueue | ErrorCode::PurgeInflight) => self.given_up.push(tag),
+                Err(code) => match producer_is_finished(code) {
+                    Some(kind) => self.note_trouble(kind, Report::reason(code)),
+                    None if tag & OWN != 0 => {
+                        self.note_trouble(self.kind_of_own(code), Report::reason(code));
                     }
-                }
-                // Given up by an abort, which has another reason.
-                Ok(_) | Err(ErrorCode::PurgeQueue | ErrorCode::PurgeInflight) => {}
-                Err(code) if tag & OWN != 0 => {
-                    // A broker that does not answer is no fault of the record's.
-                    let transient = send_error(code).is_transient();
-                    let kind = if transient { Kind::Fatal } else { Kind::Abortable };
-                    self.own_failure = Some((kind, Report::reason(code)));
-                }
-                Err(code) => self.failures.push((tag, send_error(code))),
+                    None => self.failures.push((tag, send_error(code))),
+                },
             }
         }
+    }
+
+    /// An offset below zero is librdkafka's word for a record that is in the log by a request whose answer was lost: only
+    /// reading the log tells where.
+    fn own_record_is_at(&mut self, number: usize, offset: i64) {
+        if offset < 0 {
+            self.note_trouble(Kind::Fatal, "a record was written, but not said where".to_owned());
+        } else if let Some(slot) = self.own_offsets.get_mut(number) {
+            *slot = Some(offset);
+        }
+    }
+
+    /// What to do about an error of the shard's own records. A broker that does not answer is no fault of theirs, and
+    /// neither is one that does not let the shard write to its own topic. At-least-once, though, their messages are sent by
+    /// then and would be sent again at each attempt: such schedules had better wait.
+    fn kind_of_own(&self, code: ErrorCode) -> Kind {
+        let error = send_error(code);
+        let is_innocent =
+            error.is_transient() || (self.mode == Mode::Transactional && error.concerns_topic());
+        if is_innocent { Kind::Fatal } else { Kind::Abortable }
+    }
+
+    /// The first trouble is the cause of those that follow.
+    fn note_trouble(&mut self, kind: Kind, reason: String) {
+        self.trouble.get_or_insert((kind, reason));
     }
 
     fn reset(&mut self) {
@@ -337,8 +411,11 @@ impl Live {
         self.serve_reports();
         self.own_enqueued = 0;
         self.own_offsets.clear();
-        self.own_failure = None;
+        self.trouble = None;
         self.failures.clear();
+        self.sent = 0;
+        self.given_up.clear();
+        self.refuses = false;
         self.ending_since = None;
     }
 

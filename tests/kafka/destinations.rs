@@ -2,10 +2,12 @@
 
 use std::collections::HashSet;
 
+use crate::scene::{Scene, payload, schedule};
 use crate::stage::{Stage, await_log, await_metric, in_both_deliveries};
-use crate::support::client::unique;
+use crate::support::broker::Broker;
+use crate::support::client::{NewRecord, unique};
 use crate::support::kms::{Kms, Settings};
-use crate::support::{PATIENCE, poll_until};
+use crate::support::{PATIENCE, now_ms, poll_until};
 
 /// Retries often, so that a test need not wait for the next attempt.
 fn eager(stage: &Stage) -> Settings {
@@ -47,9 +49,7 @@ fn destinations_that_cannot_be_are_set_aside_by_themselves() {
     await_metric(&kms, "kms_schedules_pending", &[], cases.len() as f64);
 
     // They can be cancelled as any other.
-    let refused = |partition| {
-        crate::support::client::NewRecord::to(&stage.topic().name).partition(partition).key("refused")
-    };
+    let refused = |partition| NewRecord::to(&stage.topic().name).partition(partition).key("refused");
     stage.client.produce(&(0..cases.len() as i32).map(refused).collect::<Vec<_>>());
     await_metric(&kms, "kms_schedules_set_aside", &[], 0.0);
     stage.finish().assert_clean();
@@ -167,4 +167,42 @@ fn many_small_messages_reach_a_destination_that_takes_only_small_batches() {
         verdict.assert_clean();
         assert_eq!(verdict.right, SCHEDULES + 1);
     });
+}
+
+/// Kafka says that such a topic is there. It refuses the transaction that would write to it, and with it all the others'
+/// messages.
+#[test]
+fn a_destination_that_may_be_seen_but_not_written_to_holds_up_nobody() {
+    const GOOD: usize = 50;
+    const REFUSED: usize = 5;
+    let broker = Broker::private_with(&[
+        ("authorizer.class.name", "org.apache.kafka.metadata.authorizer.StandardAuthorizer"),
+        ("allow.everyone.if.no.acl.found", "true"),
+    ]);
+    for delivery in ["exactly-once", "at-least-once"] {
+        let scene = Scene::on(broker.bootstrap(), delivery, 1);
+        let forbidden = unique("forbidden");
+        scene.client.create_destination_topic(&forbidden, 1);
+        broker.let_nobody_write_to(&forbidden);
+        let settings = scene.settings().env("KMS_RETRY__INITIAL", "10m").env("KMS_RETRY__MAX", "10m");
+        let mut kms = Kms::start_ready(&settings.delivery(delivery));
+        // All due at once, so that they meet in one transaction; the refused ones are first, among the others, and last.
+        let due_ms = now_ms() + 1_000;
+        let records: Vec<_> = (0..GOOD + REFUSED)
+            .map(|n| {
+                let key = format!("key-{n}");
+                let to = if n % 11 == 0 { &forbidden } else { &scene.destination };
+                NewRecord::to(&scene.schedules).key(&key).value(schedule(to, &key, 1, due_ms))
+            })
+            .collect();
+        scene.client.produce(&records);
+        for n in (0..GOOD + REFUSED).filter(|n| n % 11 != 0) {
+            scene.await_payload(&payload(&format!("key-{n}"), 1));
+        }
+        // They alone were ever set aside, and for the true reason.
+        await_metric(&kms, "kms_set_aside_total", &[("reason", "not-authorized")], REFUSED as f64);
+        await_metric(&kms, "kms_set_aside_total", &[], REFUSED as f64);
+        await_metric(&kms, "kms_schedules_pending", &[], REFUSED as f64);
+        assert_eq!(kms.sigterm_and_wait().code(), Some(0));
+    }
 }

@@ -1,6 +1,8 @@
 //! Tests against a real Apache Kafka, which they start themselves.
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests panic, wait and look at the clock")]
 
+#[path = "../support/calls.rs"]
+mod calls;
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -14,6 +16,7 @@ mod destinations;
 mod firing;
 mod harness;
 mod judged;
+mod lost_producers;
 mod metrics;
 mod outages;
 mod races;

@@ -135,6 +135,16 @@ impl Broker {
         }
     }
 
+    /// Lets everybody see a topic and nobody write to it. The broker needs an authorizer.
+    pub fn let_nobody_write_to(&self, topic: &str) {
+        let output = java("256m")
+            .args(["org.apache.kafka.tools.AclCommand", "--bootstrap-server", &self.bootstrap])
+            .args(["--add", "--allow-principal", "User:*", "--operation", "Describe", "--topic", topic])
+            .output()
+            .expect("java could be started before");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+
     fn running(&mut self) -> &mut BoundChild {
         self.process.as_mut().expect("the broker is running")
     }

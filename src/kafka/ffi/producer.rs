@@ -88,6 +88,17 @@ impl NativeProducer {
         self.check("begin_transaction", error)
     }
 
+    /// Why the open transaction can only be aborted, if that is so. To be asked while one is open: another one cannot
+    /// begin then, and librdkafka says what became of the first.
+    pub(in crate::kafka) fn failed_transaction(&self) -> Option<(ErrorCode, TransactionError)> {
+        // SAFETY: a live client.
+        let error = unsafe { sys::rd_kafka_begin_transaction(self.client.as_ptr()) };
+        debug_assert!(!error.is_null(), "no transaction was open");
+        let failure = self.failure("transaction", error)?;
+        // "Not in this state" is the answer about a transaction that is in order.
+        (failure.0 != ErrorCode::State).then_some(failure)
+    }
+
     pub(in crate::kafka) fn commit(&self, wait: Duration) -> Result<(), TransactionError> {
         // SAFETY: a live client.
         let error = unsafe { sys::rd_kafka_commit_transaction(self.client.as_ptr(), timeout_ms(wait)) };
@@ -125,7 +136,7 @@ impl NativeProducer {
         let err =
             unsafe { sys::rd_kafka_fatal_error(self.client.as_ptr(), message.as_mut_ptr(), message.len()) };
         (err != RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR).then(|| TransactionError {
-            kind: if is_fenced(err) { Kind::Fenced } else { Kind::Fatal },
+            kind: producer_is_finished(err.into()).unwrap_or(Kind::Fatal),
             call: "producer",
             // SAFETY: librdkafka wrote a NUL-terminated message.
             reason: unsafe { to_text(message.as_ptr()) },
@@ -224,8 +235,17 @@ impl NativeProducer {
     }
 
     fn check(&self, call: &'static str, error: *mut sys::rd_kafka_error_t) -> Result<(), TransactionError> {
+        self.failure(call, error).map_or(Ok(()), |(_, error)| Err(error))
+    }
+
+    /// What an error object says, which is destroyed; `None` for none.
+    fn failure(
+        &self,
+        call: &'static str,
+        error: *mut sys::rd_kafka_error_t,
+    ) -> Option<(ErrorCode, TransactionError)> {
         if error.is_null() {
-            return Ok(());
+            return None;
         }
         // SAFETY: a non-null error object is ours until destroyed, at the end of this block.
         let (code, fatal, retriable, abort, reason) = unsafe {
@@ -239,19 +259,20 @@ impl NativeProducer {
             sys::rd_kafka_error_destroy(error);
             facts
         };
-        let kind = if is_fenced(code) {
-            Kind::Fenced
+        let code = ErrorCode::from(code);
+        let kind = if retriable {
+            Kind::Retriable
+        } else if let Some(kind) = producer_is_finished(code) {
+            kind
         } else if fatal {
             self.fatal_error().map_or(Kind::Fatal, |e| e.kind)
         } else if abort {
             Kind::Abortable
-        } else if retriable {
-            Kind::Retriable
         } else {
             // librdkafka's rule: an error that is none of the three is treated as fatal.
             Kind::Fatal
         };
-        Err(TransactionError { kind, call, reason })
+        Some((code, TransactionError { kind, call, reason }))
     }
 }
 
@@ -268,13 +289,21 @@ impl Drop for NativeProducer {
     }
 }
 
-fn is_fenced(code: sys::rd_kafka_resp_err_t) -> bool {
-    matches!(
-        code,
-        RDKafkaRespErr::RD_KAFKA_RESP_ERR__FENCED
-            | RDKafkaRespErr::RD_KAFKA_RESP_ERR_PRODUCER_FENCED
-            | RDKafkaRespErr::RD_KAFKA_RESP_ERR_INVALID_PRODUCER_EPOCH
-    )
+/// Whether an error, of a call or of a record, says that the producer is of no more use, whatever was asked of it.
+pub(in crate::kafka) fn producer_is_finished(code: ErrorCode) -> Option<Kind> {
+    match code {
+        ErrorCode::Fenced | ErrorCode::ProducerFenced | ErrorCode::InvalidProducerEpoch => Some(Kind::Fenced),
+        // The cluster has forgotten it, as it does with one that was idle for `transactional.id.expiration.ms`. An abort
+        // would do, too, but an error that asks for one puts the blame on what is in the transaction.
+        ErrorCode::UnknownProducerId
+        | ErrorCode::InvalidProducerIdMapping
+        // The broker's transaction and ours are not the same.
+        | ErrorCode::InvalidTransactionalState
+        | ErrorCode::OutOfOrderSequenceNumber
+        | ErrorCode::TransactionalIdAuthorizationFailed
+        | ErrorCode::ClusterAuthorizationFailed => Some(Kind::Fatal),
+        _ => None,
+    }
 }
 
 fn timeout_ms(wait: Duration) -> c_int {
