@@ -46,6 +46,9 @@ pub trait Log {
     /// The offset before which everything readable was handed over, as far as it is known without waiting.
     fn position(&mut self) -> i64;
 
+    /// Waits without reading anything.
+    fn pause(&mut self, wait: Duration);
+
     /// The partition's high watermark as last heard, without asking; `None` before anything was heard.
     fn known_end(&self) -> Option<i64>;
 
@@ -188,6 +191,11 @@ pub enum SendError {
     /// The topic does not exist (and is not created for producers).
     #[error("the destination topic does not exist; create it")]
     UnknownTopic,
+    /// It exists and does not answer, while others do: its leader is out of reach, or too few of its replicas are there.
+    #[error(
+        "the destination did not take the message in time; see to its leader and its min.insync.replicas"
+    )]
+    NoAnswer,
     /// A partition of it has no leader.
     #[error("a partition of the destination has no leader; bring its broker back")]
     NoLeader,
@@ -222,7 +230,12 @@ impl SendError {
     pub fn concerns_topic(&self) -> bool {
         matches!(
             self,
-            Self::UnknownTopic | Self::NoLeader | Self::NotAuthorized | Self::IllegalName | Self::Denied
+            Self::UnknownTopic
+                | Self::NoAnswer
+                | Self::NoLeader
+                | Self::NotAuthorized
+                | Self::IllegalName
+                | Self::Denied
         )
     }
 

@@ -18,7 +18,7 @@ pub(super) fn reason(property: &str) -> Option<&'static str> {
             "a delivery counts only when all replicas have it, once"
         }
         "delivery.report.only.error" => "the offsets of delivered records are needed to verify a transaction",
-        "retry.backoff.ms" => "a hidden retry is recognised by how long it takes",
+        "retry.backoff.ms" | "retry.backoff.max.ms" => "a hidden retry is recognised by how long it takes",
         "partitioner" => "messages must go to the partition that a Java producer would choose for their key",
         "batch.size" | "batch.num.messages" => {
             "what a transaction writes to its own topic must be one record batch; set batch.max_own_bytes"

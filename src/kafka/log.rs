@@ -118,6 +118,14 @@ impl<C: ConsumerContext + 'static> Log for PartitionLog<C> {
         native.map_or(known, |native| known.max(native))
     }
 
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "there is nothing to wait on but the queue, which would be read"
+    )]
+    fn pause(&mut self, wait: Duration) {
+        std::thread::sleep(wait);
+    }
+
     fn known_end(&self) -> Option<i64> {
         ffi::known_end(&self.consumer, &self.topic_c, self.partition)
     }

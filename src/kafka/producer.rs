@@ -126,7 +126,10 @@ impl ShardProducer {
                 );
                 Ok(())
             }
-            Ok(()) => Ok(()),
+            Ok(()) => {
+                self.fence_attempts = 0;
+                Ok(())
+            }
         }
     }
 

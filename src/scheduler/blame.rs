@@ -4,7 +4,7 @@ use crate::engine::Handle;
 use crate::kafka::{Clock, Kind, Log, SendError, TransactionError, Transactions};
 
 use super::fire::Batch;
-use super::runner::{Interrupted, Runner};
+use super::runner::{Interrupted, Runner, SLICE};
 use super::status::SetAsideReason;
 
 impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
@@ -19,19 +19,39 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
         })
     }
 
-    /// Sets aside those that are to blame for certain, and suspects the others.
+    /// Sets aside those that are to blame for certain, and suspects the others. Nobody is to blame where the whole cluster
+    /// does not answer.
     pub(super) fn blame(&mut self, batch: &Batch, failures: &[(usize, SendError)]) {
         let alone = batch.careful || batch.entries.len() == 1;
+        let is_silent = |(_, error): &(usize, SendError)| error.is_transient();
+        let others_answer = failures.iter().any(is_silent) && self.log.end_offset(SLICE).is_ok();
         for (tag, error) in failures {
             let Some(entry) = batch.entries.get(*tag) else { continue };
             if error.is_transient() {
-                // The broker did not answer in time; no fault of the schedule's.
+                if others_answer {
+                    self.refuse_for_silence(entry.handle);
+                }
             } else if alone || error.concerns_topic() {
                 self.set_aside(entry.handle, error);
             } else {
                 self.firing.suspects.insert(entry.handle, error.clone());
             }
         }
+    }
+
+    /// A destination did not answer while the own partition's broker did. It would hold up each batch for as long as messages
+    /// are waited for, so nothing is sent there for a while, each time longer.
+    fn refuse_for_silence(&mut self, handle: Handle) {
+        let Some(view) = self.shard.pending().view(handle) else { return };
+        let topic = view.schedule.topic;
+        if !self.firing.is_refused(topic, self.clock.monotonic_ms()) {
+            let times = self.firing.silent.entry(topic.to_owned()).or_default();
+            *times += 1;
+            let until_ms = self.clock.monotonic_ms() + self.settings.retry_delay(*times).as_millis() as u64;
+            self.firing.cleared.remove(topic);
+            self.firing.refused.insert(topic.to_owned(), (until_ms, SendError::NoAnswer));
+        }
+        self.set_aside(handle, &SendError::NoAnswer);
     }
 
     /// Something in the batch is refused and nothing says what (a destination that may be described but not written
@@ -51,8 +71,7 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
     pub(super) fn set_aside(&mut self, handle: Handle, error: &SendError) {
         let attempts = self.firing.attempts.entry(handle).or_default();
         *attempts += 1;
-        let factor = 1u32 << (*attempts - 1).min(16);
-        let delay = self.settings.retry_initial.saturating_mul(factor).min(self.settings.retry_max);
+        let delay = self.settings.retry_delay(*attempts);
         self.firing.suspects.remove(&handle);
         self.counters.set_aside.of(set_aside_reason(error)).increment();
         if let Some(view) = self.shard.pending().view(handle)
@@ -94,8 +113,10 @@ fn set_aside_reason(error: &SendError) -> SetAsideReason {
         SendError::TooLarge => SetAsideReason::TooLarge,
         SendError::IllegalName => SetAsideReason::IllegalName,
         SendError::Denied => SetAsideReason::Denied,
-        SendError::NoLeader | SendError::QueueFull | SendError::Unavailable(_) | SendError::Other(_) => {
-            SetAsideReason::Other
-        }
+        SendError::NoAnswer
+        | SendError::NoLeader
+        | SendError::QueueFull
+        | SendError::Unavailable(_)
+        | SendError::Other(_) => SetAsideReason::Other,
     }
 }

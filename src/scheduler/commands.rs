@@ -1,6 +1,7 @@
 //! Commands that came by the [lane](super::command), carried out between two batches.
 
 use crate::codec::{self, Scratch};
+use crate::engine::shard::Phase;
 use crate::kafka::{Clock, Kind, Log, Transactions};
 
 use super::command::{Action, Answer, Command, FoundSchedule};
@@ -23,7 +24,9 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
         if !self.waiting.is_empty() {
             self.confirm_topic()?;
         }
-        while !self.is_blocked()
+        // A commit that was too slow ends this: nothing more is written by that producer.
+        while self.shard.phase() == Phase::Live
+            && !self.is_blocked()
             && let Some(command) = self.waiting.pop_front()
         {
             // Those before it took their time.

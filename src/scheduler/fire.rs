@@ -24,8 +24,8 @@ const CAREFUL_COUNT: usize = 64;
 const CONTESTED_REST_MS: u64 = 50;
 /// A destination that was refused is not asked about again for this long.
 const REFUSAL_REMEMBERED_MS: u64 = 1_000;
-/// Destinations that the cluster is asked about before what is known to be deliverable goes.
-const QUESTIONS_A_BATCH: usize = 16;
+/// How long the cluster is asked about destinations before what is known to be deliverable goes.
+const ASKING_LONGEST_MS: u64 = 250;
 
 /// What the fire loop remembers from batch to batch.
 pub(super) struct Firing {
@@ -42,12 +42,12 @@ pub(super) struct Firing {
     pub(super) blamed: bool,
     /// IDs that were written while they were being fired, and until when they rest (monotonic milliseconds).
     resting: HashMap<Vec<u8>, u64>,
-    /// How often the cluster was asked about a destination while the batch was put together.
-    questions: usize,
     /// Destinations that are permitted and exist, as far as this producer knows.
-    cleared: HashSet<String>,
-    /// Destinations refused a moment ago (monotonic milliseconds, reason).
-    refused: HashMap<String, (u64, SendError)>,
+    pub(super) cleared: HashSet<String>,
+    /// Destinations that are refused until then (monotonic milliseconds), and why.
+    pub(super) refused: HashMap<String, (u64, SendError)>,
+    /// Destinations that did not answer, and how often in a row.
+    pub(super) silent: HashMap<String, u32>,
     pub(super) complaints: Throttle,
     pub(super) headers: HeadersBuf,
     pub(super) extra_headers: HeadersBuf,
@@ -64,9 +64,9 @@ impl Firing {
             careful_limit: CAREFUL_COUNT,
             blamed: false,
             resting: HashMap::new(),
-            questions: 0,
             cleared: HashSet::new(),
             refused: HashMap::new(),
+            silent: HashMap::new(),
             complaints: Throttle::default(),
             headers: HeadersBuf::new(),
             extra_headers: HeadersBuf::new(),
@@ -76,6 +76,10 @@ impl Firing {
     /// A new producer knows no destination yet.
     pub(super) fn forget_destinations(&mut self) {
         self.cleared.clear();
+    }
+
+    pub(super) fn is_refused(&self, topic: &str, now_ms: u64) -> bool {
+        self.refused.get(topic).is_some_and(|(until_ms, _)| now_ms < *until_ms)
     }
 
     pub(super) fn shrink(&mut self) {
@@ -152,7 +156,7 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
             BatchLimits { max_count: self.firing.count_limit, max_bytes: self.settings.max_message_bytes };
         let mut batch = Batch { entries: Vec::new(), careful: false, unreachable: false };
         let mut own_bytes = 0;
-        self.firing.questions = 0;
+        let mut asking_ms = 0;
         let now_ms = self.clock.monotonic_ms();
         self.firing.resting.retain(|_, until_ms| now_ms < *until_ms);
         for handle in self.shard.seal(self.clock.now_ms(), limits) {
@@ -168,19 +172,20 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
             }
             own_bytes += view.id.len() + TOMBSTONE_OVERHEAD_BYTES;
             let full = own_bytes > self.settings.max_own_bytes && !batch.entries.is_empty();
-            let asked = self.firing.questions;
             if full
                 || suspect != batch.careful
                 || (suspect && batch.entries.len() >= self.firing.careful_limit)
-                || asked >= QUESTIONS_A_BATCH
-                || (asked > 0 && self.control.order() != Order::Run)
+                || asking_ms > ASKING_LONGEST_MS
+                || (asking_ms > 0 && self.control.order() != Order::Run)
             {
                 // What is left of the sealed batch is released with it and comes first next time.
                 break;
             }
             let due_ms = view.schedule.due.epoch_ms();
             let skipped = self.settings.skip_overdue_before_ms.is_some_and(|limit| due_ms < limit);
+            let asked_ms = self.clock.monotonic_ms();
             let refusal = if skipped { None } else { self.refusal(handle) };
+            asking_ms += self.clock.monotonic_ms() - asked_ms;
             match refusal {
                 Some(error) if error.is_transient() => {
                     batch.unreachable = true;
@@ -203,13 +208,9 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
             return Some(SendError::Denied);
         }
         self.status.beat();
-        let now_ms = self.clock.monotonic_ms();
-        if let Some((until_ms, error)) = self.firing.refused.get(topic)
-            && now_ms < *until_ms
-        {
-            return Some(error.clone());
+        if self.firing.is_refused(topic, self.clock.monotonic_ms()) {
+            return Some(self.firing.refused[topic].1.clone());
         }
-        self.firing.questions += 1;
         match self.transactions.check_destination(topic) {
             Ok(()) => {
                 self.firing.refused.remove(topic);
@@ -218,6 +219,7 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
             }
             Err(error) if error.is_transient() => Some(error),
             Err(error) => {
+                let now_ms = self.clock.monotonic_ms();
                 if self.firing.refused.len() > 1_024 {
                     self.firing.refused.retain(|_, (until_ms, _)| now_ms < *until_ms);
                 }
@@ -281,6 +283,11 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
     }
 
     fn settle_entry(&mut self, entry: &Entry, tombstone: i64) {
+        if !self.firing.silent.is_empty()
+            && let Some(view) = self.shard.pending().view(entry.handle)
+        {
+            self.firing.silent.remove(view.schedule.topic);
+        }
         self.shard.settle(entry.handle, tombstone);
         self.counters.removed.increment();
         if entry.skipped {

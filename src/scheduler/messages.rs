@@ -17,12 +17,8 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
     ) -> Result<Vec<(usize, SendError)>, Interrupted> {
         let mut failures = Vec::new();
         for (tag, entry) in batch.entries.iter().enumerate().filter(|(_, entry)| !entry.skipped) {
-            while let Err(error) = self.send_message(entry, tag) {
-                if error != SendError::QueueFull {
-                    failures.push((tag, error));
-                    break;
-                }
-                self.until_answered(|this| this.transactions.delivered(SLICE))?;
+            if let Err(error) = self.send_when_there_is_room(entry, tag)? {
+                failures.push((tag, error));
             }
             if batch.careful {
                 self.until_answered(|this| this.transactions.delivered(SLICE))?;
@@ -36,6 +32,23 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
         self.until_answered(|this| this.transactions.delivered(SLICE))?;
         failures.extend(self.transactions.failures());
         Ok(failures)
+    }
+
+    fn send_when_there_is_room(
+        &mut self,
+        entry: &Entry,
+        tag: usize,
+    ) -> Result<Result<(), SendError>, Interrupted> {
+        match self.send_message(entry, tag) {
+            Err(SendError::QueueFull) => {}
+            sent => return Ok(sent),
+        }
+        self.until_answered(|this| this.transactions.delivered(SLICE))?;
+        Ok(match self.send_message(entry, tag) {
+            // The queue was empty.
+            Err(SendError::QueueFull) => Err(SendError::TooLarge),
+            sent => sent,
+        })
     }
 
     fn send_message(&mut self, entry: &Entry, tag: usize) -> Result<(), SendError> {

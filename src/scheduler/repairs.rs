@@ -3,6 +3,7 @@
 //! Only at-least-once instances overtake: their message goes before its tombstone. Both modes repair.
 
 use crate::engine::Handle;
+use crate::engine::shard::Phase;
 use crate::kafka::producer::Mode;
 use crate::kafka::{Clock, Kind, Log, Transactions};
 use crate::schedule::Headers;
@@ -16,7 +17,9 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
         if !self.repairs.is_empty() {
             self.confirm_topic()?;
         }
-        while !self.is_blocked()
+        // A commit that was too slow ends this: nothing more is written by that producer.
+        while self.shard.phase() == Phase::Live
+            && !self.is_blocked()
             && let Some(handle) = self.repairs.pop_front()
         {
             match self.rewrite(handle) {

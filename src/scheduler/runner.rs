@@ -214,7 +214,8 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
         self.status.end_offset.set(target);
         self.status.set_phase(status::Phase::Loading);
         self.shard.fenced(target);
-        Ok(())
+        // Nothing new may have come since it was live before.
+        if self.shard.phase() == Phase::Live { self.went_live() } else { Ok(()) }
     }
 
     fn identify_topic(&mut self) -> Result<(), Interrupted> {
@@ -412,7 +413,8 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
                     if self.control.order() != Order::Run {
                         return Err(Interrupted::Ordered);
                     }
-                    self.pause(SLICE);
+                    // Without reading: before the topic's ID is known, nobody can tell which version a tombstone is about.
+                    self.log.pause(SLICE);
                 }
             }
         }

@@ -69,6 +69,14 @@ impl ShardSettings {
     }
 }
 
+impl ShardSettings {
+    /// How long to wait before the next attempt, after so many: twice as long each time.
+    pub(super) fn retry_delay(&self, attempts: u32) -> Duration {
+        let factor = 1u32 << attempts.saturating_sub(1).min(16);
+        self.retry_initial.saturating_mul(factor).min(self.retry_max)
+    }
+}
+
 /// What the cluster last said of a schedule topic.
 #[derive(Debug, Default)]
 pub struct TopicFacts {

@@ -6,6 +6,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use corosensei::Yielder;
@@ -14,6 +15,7 @@ use kafka_message_scheduler::kafka::{
     Clock, Kind, Log, LogError, LogItem, LogRecord, Message, SendError, TransactionError, Transactions,
 };
 use kafka_message_scheduler::schedule::Headers;
+use kafka_message_scheduler::scheduler::status::{PartitionStatus, Phase};
 
 use crate::cluster::{Cluster, Epoch, Event, Refused, SECOND_US};
 use crate::history;
@@ -24,6 +26,9 @@ use crate::planted::Planted;
 pub const REFUSING: &str = "refusing";
 /// This destination does not exist.
 pub const MISSING: &str = "missing";
+/// The leader of this destination answers nobody: what is sent there is given up after [`GIVEN_UP_AFTER_US`].
+pub const SILENT: &str = "silent";
+pub const GIVEN_UP_AFTER_US: u64 = 2 * SECOND_US;
 
 /// librdkafka asks again after a second whether a transaction has ended; the first request may still arrive.
 const ASKS_AGAIN_AFTER_US: u64 = SECOND_US;
@@ -56,6 +61,8 @@ pub struct Seat<'y> {
     pub fenced_at: Cell<i64>,
     /// Up to where the shard has been handed the log.
     pub handed_over: Cell<i64>,
+    /// What the shard lets others see of itself.
+    pub figures: Arc<PartitionStatus>,
 }
 
 impl Seat<'_> {
@@ -240,6 +247,10 @@ impl Log for SimLog<'_> {
         if cluster.has(Planted::Unverified) { cluster.partitions[self.seat.partition].end } else { position }
     }
 
+    fn pause(&mut self, wait: Duration) {
+        self.seat.sleep_until(self.seat.now_us() + wait.as_micros() as u64);
+    }
+
     fn known_end(&self) -> Option<i64> {
         Some(self.seat.cluster.borrow().partitions[self.seat.partition].end)
     }
@@ -262,6 +273,10 @@ impl Log for SimLog<'_> {
 
     fn topic_id(&mut self, _wait: Duration) -> Result<String, LogError> {
         self.seat.sleep_a_latency();
+        let cluster = &mut *self.seat.cluster.borrow_mut();
+        if cluster.faulty && cluster.rng.permille(100) {
+            return Err(LogError::Retriable("the controller is elsewhere".to_owned()));
+        }
         Ok("the-topic-of-the-run--".to_owned())
     }
 }
@@ -300,8 +315,12 @@ pub struct SimTransactions<'y> {
     failures: Vec<(usize, SendError)>,
     /// The transaction can only be aborted.
     is_spoilt: bool,
+    /// A destination does not answer, which takes a while to know.
+    gives_up: bool,
     request: Option<Request>,
     ending_since_us: Option<u64>,
+    /// The last transaction took so long to end that this producer must not begin another.
+    must_be_replaced: bool,
     /// By the clock when it was decided what to fire.
     decided_ms: i64,
 }
@@ -319,8 +338,10 @@ impl<'y> SimTransactions<'y> {
             messages: Vec::new(),
             failures: Vec::new(),
             is_spoilt: false,
+            gives_up: false,
             request: None,
             ending_since_us: None,
+            must_be_replaced: false,
             decided_ms: i64::MIN,
         }
     }
@@ -410,7 +431,8 @@ impl<'y> SimTransactions<'y> {
             let delay_us = cluster.rng.between(0, 3 * SECOND_US);
             cluster.schedule_in(delay_us, stale);
         }
-        Ok(took_us >= END_SUSPECT_AFTER_US && !cluster.has(Planted::LateCommitIgnored))
+        self.must_be_replaced = took_us >= END_SUSPECT_AFTER_US;
+        Ok(self.must_be_replaced && !cluster.has(Planted::LateCommitIgnored))
     }
 
     fn reset(&mut self) {
@@ -419,8 +441,14 @@ impl<'y> SimTransactions<'y> {
         self.messages.clear();
         self.failures.clear();
         self.is_spoilt = false;
+        self.gives_up = false;
         self.request = None;
         self.ending_since_us = None;
+    }
+
+    fn note_broken(&self, rule: &str) {
+        let partition = self.seat.partition;
+        self.seat.cluster.borrow_mut().broken_rules.push(format!("{partition}: {rule}"));
     }
 
     fn append_own(&mut self, cluster: &mut Cluster, count: usize) -> Result<(), Refused> {
@@ -459,6 +487,7 @@ impl Transactions for SimTransactions<'_> {
                 _ => Some(cluster.initialise(&this.id)?),
             };
             this.seat.fenced_at.set(cluster.partitions[this.seat.partition].end);
+            this.must_be_replaced = false;
             Ok(())
         })
         .or_else(|error| match mode {
@@ -472,11 +501,15 @@ impl Transactions for SimTransactions<'_> {
         self.epoch()?;
         let (handed_over, fenced_at) = (self.seat.handed_over.get(), self.seat.fenced_at.get());
         if handed_over < fenced_at {
-            let partition = self.seat.partition;
-            let rule = format!(
-                "{partition}: live at {handed_over}, although the log ended at {fenced_at} when its predecessor was fenced"
-            );
-            self.seat.cluster.borrow_mut().broken_rules.push(rule);
+            self.note_broken(&format!(
+                "live at {handed_over}, although the log ended at {fenced_at} when its predecessor was fenced"
+            ));
+        }
+        if self.must_be_replaced && !self.seat.cluster.borrow().has(Planted::LateCommitIgnored) {
+            self.note_broken("a producer begins a transaction that should have been replaced before");
+        }
+        if self.seat.figures.phase() != Phase::Live {
+            self.note_broken("fires, and others are told that it does not");
         }
         self.reset();
         self.decided_ms = self.seat.told_ms.get();
@@ -543,10 +576,15 @@ impl Transactions for SimTransactions<'_> {
         }
         let epoch = self.epoch;
         self.request("send", wait, |this, cluster| {
-            let (refused, accepted): (Vec<_>, Vec<_>) = std::mem::take(&mut this.messages)
+            let (silent, answered): (Vec<_>, Vec<_>) = std::mem::take(&mut this.messages)
                 .into_iter()
-                .partition(|(_, message)| message.destination == REFUSING);
-            this.is_spoilt |= !refused.is_empty();
+                .partition(|(_, message)| message.destination == SILENT);
+            let (refused, accepted): (Vec<_>, Vec<_>) =
+                answered.into_iter().partition(|(_, message)| message.destination == REFUSING);
+            this.is_spoilt |= !refused.is_empty() || !silent.is_empty();
+            this.gives_up |= !silent.is_empty();
+            let given_up = SendError::Unavailable("Local: Message timed out".to_owned());
+            this.failures.extend(silent.into_iter().map(|(tag, _)| (tag, given_up.clone())));
             this.failures.extend(refused.into_iter().map(|(tag, _)| (tag, SendError::TooLarge)));
             let accepted: Vec<_> = accepted.into_iter().map(|(_, message)| message).collect();
             match epoch {
@@ -558,7 +596,11 @@ impl Transactions for SimTransactions<'_> {
                     Ok(())
                 }
             }
-        })
+        })?;
+        if std::mem::take(&mut self.gives_up) {
+            self.seat.sleep_until(self.seat.now_us() + GIVEN_UP_AFTER_US);
+        }
+        Ok(())
     }
 
     fn failures(&mut self) -> Vec<(usize, SendError)> {

@@ -24,7 +24,7 @@ use kafka_message_scheduler::scheduler::status::Status;
 use tokio::sync::oneshot;
 
 use crate::at_least_once::judge_at_least_once;
-use crate::client::{MISSING, Machine, Position, REFUSING, Seat, SimClock, SimLog, SimTransactions};
+use crate::client::{MISSING, Machine, Position, REFUSING, SILENT, Seat, SimClock, SimLog, SimTransactions};
 use crate::cluster::{BEGIN_MS, Cluster, Epoch, Event, SECOND_US, TRANSACTION_TIMEOUT_US};
 use crate::history::{History, Record, Verdict, Write};
 use crate::partition::{FORMAT, Partition};
@@ -479,6 +479,7 @@ impl Run {
                 told_ms: Cell::new(i64::MIN),
                 fenced_at: Cell::new(0),
                 handed_over: Cell::new(0),
+                figures: Arc::clone(&figures),
             });
             let log = SimLog { seat: Rc::clone(&seat), position, end_at_start };
             let transactions = SimTransactions::new(Rc::clone(&seat), mode);
@@ -788,7 +789,8 @@ impl Run {
         let topic = match self.random(0, 99) {
             0..3 => REFUSING,
             3..6 => MISSING,
-            6..50 => "here",
+            6..8 => SILENT,
+            8..50 => "here",
             _ => "there",
         };
         self.schedule(key, topic, due_ms)
@@ -952,7 +954,7 @@ fn settings(plan: Plan, cluster: &mut Cluster) -> Arc<ShardSettings> {
 /// What cannot be delivered waits for ever, as it should.
 fn never_due_if_undeliverable(record: &mut Record) {
     if let Write::Schedule { due_ms, destination, .. } = &mut record.write
-        && (destination == REFUSING || destination == MISSING)
+        && [REFUSING, MISSING, SILENT].contains(&destination.as_str())
     {
         *due_ms = i64::MAX;
     }
