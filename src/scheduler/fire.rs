@@ -426,7 +426,7 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
                 failures.extend(self.transactions.failures());
             }
             if !failures.is_empty() {
-                // A producer that is finished refuses everything: that is no fault of the message's.
+                // A producer that is finished, or a transaction that had failed before, comes first.
                 self.until_answered(|this| this.transactions.delivered(SLICE))?;
                 return Ok(failures);
             }
