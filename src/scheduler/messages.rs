@@ -28,7 +28,7 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
                 break;
             }
         }
-        // A producer that is finished refuses everything, and says so here: that is no fault of any message's.
+        // A producer that is finished, or a transaction that had failed before, comes first: that is no fault of any message's.
         self.until_answered(|this| this.transactions.delivered(SLICE))?;
         failures.extend(self.transactions.failures());
         Ok(failures)

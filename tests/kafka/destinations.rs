@@ -175,15 +175,12 @@ fn many_small_messages_reach_a_destination_that_takes_only_small_batches() {
 fn a_destination_that_may_be_seen_but_not_written_to_holds_up_nobody() {
     const GOOD: usize = 50;
     const REFUSED: usize = 5;
-    let broker = Broker::private_with(&[
-        ("authorizer.class.name", "org.apache.kafka.metadata.authorizer.StandardAuthorizer"),
-        ("allow.everyone.if.no.acl.found", "true"),
-    ]);
+    let broker = Broker::with_permissions();
     for delivery in ["exactly-once", "at-least-once"] {
         let scene = Scene::on(broker.bootstrap(), delivery, 1);
         let forbidden = unique("forbidden");
         scene.client.create_destination_topic(&forbidden, 1);
-        broker.let_nobody_write_to(&forbidden);
+        broker.permit(&forbidden, &["Describe"]);
         let settings = scene.settings().env("KMS_RETRY__INITIAL", "10m").env("KMS_RETRY__MAX", "10m");
         let mut kms = Kms::start_ready(&settings.delivery(delivery));
         // All due at once, so that they meet in one transaction; the refused ones are first, among the others, and last.

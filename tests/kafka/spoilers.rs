@@ -8,6 +8,7 @@ use rdkafka::ClientConfig;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 
 use crate::scene::{Scene, payload, schedule, sleep_until};
+use crate::stage::await_not_ready;
 use crate::support::broker::Broker;
 use crate::support::kms::Kms;
 use crate::support::{PATIENCE, now_ms};
@@ -191,4 +192,20 @@ fn a_broker_that_hangs_does_not_keep_an_instance_from_stopping() {
     }
     assert_eq!(kms.sigterm_and_wait().code(), Some(0));
     broker.thaw();
+}
+
+#[test]
+fn a_schedule_topic_that_may_not_be_written_to_is_no_fault_of_its_schedules() {
+    let broker = Broker::with_permissions();
+    let scene = Scene::on(broker.bootstrap(), "read-only", 1);
+    scene.client.produce(&[scene.schedule("waits", 1, now_ms())]);
+    broker.permit(&scene.schedules, &["Describe", "Read"]);
+    // What is set aside is not tried again within this test.
+    let settings = scene.settings().env("KMS_RETRY__INITIAL", "10m").env("KMS_RETRY__MAX", "10m");
+    let mut kms = Kms::start(&settings);
+    await_not_ready(&kms, &["\"waiting\"", "authorization failed"]);
+    broker.permit(&scene.schedules, &["Write"]);
+    scene.await_payload(&payload("waits", 1));
+    assert_eq!(kms.sigterm_and_wait().code(), Some(0));
+    scene.assert_everything_fired_once(&settings);
 }

@@ -135,11 +135,20 @@ impl Broker {
         }
     }
 
-    /// Lets everybody see a topic and nobody write to it. The broker needs an authorizer.
-    pub fn let_nobody_write_to(&self, topic: &str) {
+    /// A broker of one's own that minds permissions: what nothing was said about is permitted.
+    pub fn with_permissions() -> Self {
+        Self::private_with(&[
+            ("authorizer.class.name", "org.apache.kafka.metadata.authorizer.StandardAuthorizer"),
+            ("allow.everyone.if.no.acl.found", "true"),
+        ])
+    }
+
+    /// Permits these operations on a topic, and from the first time on only what was permitted.
+    pub fn permit(&self, topic: &str, operations: &[&str]) {
         let output = java("256m")
             .args(["org.apache.kafka.tools.AclCommand", "--bootstrap-server", &self.bootstrap])
-            .args(["--add", "--allow-principal", "User:*", "--operation", "Describe", "--topic", topic])
+            .args(["--add", "--allow-principal", "User:*", "--topic", topic])
+            .args(operations.iter().flat_map(|operation| ["--operation", operation]))
             .output()
             .expect("java could be started before");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
