@@ -9,6 +9,7 @@
 #![allow(unreachable_pub, reason = "modules of a test")]
 #![allow(clippy::disallowed_methods, reason = "how many seeds, and which, is no setting of the product")]
 
+#[path = "../support/at_least_once.rs"]
 mod at_least_once;
 mod client;
 mod cluster;
@@ -33,10 +34,12 @@ fn from_environment(name: &str) -> Option<u64> {
 /// What a run is to show, named like the test that does many of them.
 fn plan_of(test: &str, seed: u64) -> Plan {
     let (mode, peaceful) = match test {
-        "exactly_once" => (Mode::Transactional, false),
-        "at_least_once" => (Mode::Plain, false),
-        "at_least_once_in_peace" => (Mode::Plain, true),
-        _ => panic!("{test} is none of exactly_once, at_least_once, at_least_once_in_peace"),
+        "exactly_once" => (Some(Mode::Transactional), false),
+        "at_least_once" => (Some(Mode::Plain), false),
+        "at_least_once_in_peace" => (Some(Mode::Plain), true),
+        "modes_side_by_side" => (None, false),
+        "modes_side_by_side_in_peace" => (None, true),
+        _ => panic!("there is no test {test} of many seeds"),
     };
     Plan { seed, mode, peaceful, planted: None, keeps_trace: false }
 }
@@ -97,6 +100,17 @@ fn at_least_once() {
 #[test]
 fn at_least_once_in_peace() {
     assert_clean("at_least_once_in_peace");
+}
+
+/// A rolling restart from one mode to the other, among worse: what is promised without transactions holds.
+#[test]
+fn modes_side_by_side() {
+    assert_clean("modes_side_by_side");
+}
+
+#[test]
+fn modes_side_by_side_in_peace() {
+    assert_clean("modes_side_by_side_in_peace");
 }
 
 #[test]

@@ -5,6 +5,7 @@
 #![allow(unreachable_pub, reason = "a module of test binaries has no outside")]
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests panic, wait and look at the clock")]
 
+pub mod at_least_once;
 pub mod broker;
 pub mod child;
 pub mod client;
