@@ -685,7 +685,8 @@ impl Run {
                 self.instances[instance].machine.cut_until_us.set(until_us);
             }
             6 => {
-                let error_ms = self.random(0, 20_000) as i64 - 10_000;
+                let most_ms = if self.permille(200) { 3_600_000 } else { 10_000 };
+                let error_ms = self.random(0, 2 * most_ms) as i64 - most_ms as i64;
                 self.note(format_args!("the clock of instance {instance} is wrong by {error_ms} ms"));
                 self.instances[instance].machine.clock_error_ms.set(error_ms);
             }
