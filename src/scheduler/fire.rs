@@ -3,7 +3,7 @@
 //! A verified transaction, step by step:
 //! 1. append the tombstones to the own partition as one record batch; their offsets are `b … b+n−1`;
 //! 2. apply the log up to `b`: the open transaction holds the last stable offset there, so nothing newer can slip in;
-//! 3. a version that is no longer the newest of its key is out: abort, go on with the rest;
+//! 3. a version that is no longer the newest of its key, or no longer due, is out: abort, go on with the rest;
 //! 4. only then send the messages, and commit;
 //! 5. apply the tombstones locally, exactly as if they had been read.
 
@@ -322,6 +322,13 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
             self.abort_cleanly()?;
             let until_ms = self.clock.monotonic_ms() + CONTESTED_REST_MS;
             self.firing.resting.extend(self.shard.take_contested().into_iter().map(|id| (id, until_ms)));
+            self.shard.release();
+            return Ok(());
+        }
+        // That may have taken a while, and the clock may have been set back meanwhile.
+        let now_ms = self.clock.now_ms();
+        if batch.entries.iter().any(|entry| entry.due_ms > now_ms) {
+            self.abort_cleanly()?;
             self.shard.release();
             return Ok(());
         }

@@ -302,8 +302,6 @@ pub struct SimTransactions<'y> {
     is_spoilt: bool,
     request: Option<Request>,
     ending_since_us: Option<u64>,
-    /// By the clock when it was decided what to fire.
-    decided_ms: i64,
 }
 
 impl<'y> SimTransactions<'y> {
@@ -321,7 +319,6 @@ impl<'y> SimTransactions<'y> {
             is_spoilt: false,
             request: None,
             ending_since_us: None,
-            decided_ms: i64::MIN,
         }
     }
 
@@ -479,7 +476,6 @@ impl Transactions for SimTransactions<'_> {
             self.seat.cluster.borrow_mut().broken_rules.push(rule);
         }
         self.reset();
-        self.decided_ms = self.seat.told_ms.get();
         Ok(())
     }
 
@@ -521,10 +517,7 @@ impl Transactions for SimTransactions<'_> {
         if self.seat.cluster.borrow_mut().rng.permille(5) && !self.messages.is_empty() {
             return Err(SendError::QueueFull);
         }
-        let seen_at_ms = match self.mode {
-            Mode::Transactional => self.decided_ms,
-            Mode::Plain => self.seat.told_ms.get(),
-        };
+        let seen_at_ms = self.seat.told_ms.get();
         self.messages.push((
             tag,
             history::Message {
