@@ -8,6 +8,7 @@ mod at_least_once;
 mod bad_input;
 mod cancelling;
 mod chaos;
+mod clock;
 mod commands;
 mod crashes;
 mod destinations;

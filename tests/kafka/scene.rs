@@ -138,10 +138,15 @@ impl Scene {
 
     /// Judges what happened until now; schedules due by `until_ms` should have fired.
     pub fn verdict(&self, until_ms: i64) -> Verdict {
+        self.history(until_ms).judge()
+    }
+
+    /// What happened until now, for the judge.
+    pub fn history(&self, until_ms: i64) -> History {
         // The log first: what fires in between is then missing a tombstone, not a message.
         let records = self.committed().iter().filter_map(record).collect();
         let arrived = self.client.read_topic(&self.destination, Isolation::ReadCommitted);
-        History { records, messages: arrived.into_iter().map(judged::message).collect(), until_ms }.judge()
+        History { records, messages: arrived.into_iter().map(judged::message).collect(), until_ms }
     }
 
     /// The end of every test, once its schedulers are gone: lets one more instance load what the log says, lets
@@ -163,9 +168,14 @@ impl Scene {
     /// everything that was due before has too.
     #[track_caller]
     pub fn pass_sentinels(&self) {
+        self.pass_sentinels_due(now_ms());
+    }
+
+    /// The same, for schedulers whose clock says `due_ms`.
+    #[track_caller]
+    pub fn pass_sentinels_due(&self, due_ms: i64) {
         let keys: Vec<String> =
             (0..self.client.partitions(&self.schedules)).map(|_| unique("sentinel")).collect();
-        let due_ms = now_ms();
         let sentinels: Vec<_> = keys
             .iter()
             .zip(0..)
@@ -180,11 +190,17 @@ impl Scene {
     /// Starts writing schedules that are due within moments, and changing some of them when they are, on a thread of
     /// its own.
     pub fn traffic(&self) -> Traffic {
+        self.traffic_of("traffic")
+    }
+
+    /// The same, with IDs that begin with `name`: each name once.
+    pub fn traffic_of(&self, name: &str) -> Traffic {
         let stop = Arc::new(AtomicBool::new(false));
         let writer = Writer {
             client: Client::new(&self.bootstrap),
             schedules: self.schedules.clone(),
             destination: self.destination.clone(),
+            name: name.to_owned(),
             stop: Arc::clone(&stop),
         };
         Traffic { stop, thread: Some(thread::spawn(move || writer.run())) }
@@ -281,6 +297,7 @@ struct Writer {
     client: Client,
     schedules: String,
     destination: String,
+    name: String,
     stop: Arc<AtomicBool>,
 }
 
@@ -302,10 +319,9 @@ impl Writer {
             // One in six is replaced or cancelled about when it is due, so every fault meets races, too.
             for (n, due) in due_ms.iter().enumerate().skip(undecided) {
                 if n % 6 == 0 && (*due - now).abs() <= Self::TICK_MS / 2 {
-                    let key = format!("traffic-{n}");
                     records.push(match n % 12 {
                         0 => self.schedule(n, 2, now + dice.roll(200..1_000)),
-                        _ => NewRecord::to(&self.schedules).key(key),
+                        _ => NewRecord::to(&self.schedules).key(self.key(n)),
                     });
                 }
             }
@@ -317,8 +333,12 @@ impl Writer {
     }
 
     fn schedule(&self, n: usize, version: usize, due_ms: i64) -> NewRecord {
-        let key = format!("traffic-{n}");
+        let key = self.key(n);
         NewRecord::to(&self.schedules).key(&key).value(schedule(&self.destination, &key, version, due_ms))
+    }
+
+    fn key(&self, n: usize) -> String {
+        format!("{}-{n}", self.name)
     }
 }
 
