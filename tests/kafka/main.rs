@@ -16,6 +16,7 @@ mod firing;
 mod harness;
 mod judged;
 mod metrics;
+mod modes;
 mod outages;
 mod races;
 mod rebalances;
