@@ -319,6 +319,12 @@ impl PendingSet {
         }
     }
 
+    /// The clock was set forward by `step_ms`, or back if negative. Due times mean what they say by any clock; what is set
+    /// aside waits for as long as it would have waited.
+    pub fn clock_was_set(&mut self, step_ms: i64) {
+        self.aside.clock_was_set(step_ms);
+    }
+
     /// Sets a schedule aside until a newer record for its ID arrives. Nothing happens if `handle` is stale.
     pub fn hold(&mut self, handle: Handle) {
         if let Some(name) = self.current(handle) {

@@ -218,6 +218,11 @@ impl Shard {
         self.pending.set_aside(handle, retry_at_ms);
     }
 
+    /// The clock was set forward by `step_ms`, or back if negative: see [`PendingSet::clock_was_set`].
+    pub fn clock_was_set(&mut self, step_ms: i64) {
+        self.pending.clock_was_set(step_ms);
+    }
+
     /// Whether every one of these versions is still the newest of its key.
     #[must_use]
     pub fn all_current(&self, handles: &[Handle]) -> bool {

@@ -1,5 +1,6 @@
 //! Everything unsafe about librdkafka: partition queues read in place, a producer whose delivery reports are served
-//! on the caller's thread, topic IDs. The rest of the crate sees safe types only.
+//! on the caller's thread, topic IDs, and waits that setting the clock does not prolong. The rest of the crate sees safe
+//! types only.
 //!
 //! Why not the `rdkafka` crate's own types: its producer flushes in steps of 100 ms and hides the offsets of delivery
 //! reports, its partition queues allocate per record and cannot be woken, and it has no `DescribeTopics`.
@@ -11,6 +12,8 @@
 mod producer;
 mod queue;
 mod topics;
+#[cfg(all(target_os = "linux", target_env = "gnu", target_pointer_width = "64"))]
+mod wait;
 
 pub(super) use producer::{NativeProducer, Report, TopicHandle, producer_is_finished};
 pub(super) use queue::{NativeQueue, QueueItem, QueueWaker, known_end, position};

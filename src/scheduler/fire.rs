@@ -1,7 +1,7 @@
 //! Firing: what is due becomes one verified transaction (or, at-least-once, messages and then tombstones).
 //!
 //! In a transaction the tombstones are the own records, and they are right as long as each version is the newest of its
-//! key. See [`transaction`](super::transaction).
+//! key, and due: that may have taken a while, and the clock may have been set back. See [`transaction`](super::transaction).
 
 use std::collections::{HashMap, HashSet};
 
@@ -238,7 +238,10 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
             append_tombstone(transactions, applier, &mut firing.headers, &view, entry.skipped)?;
         }
         let handles: Vec<Handle> = batch.entries.iter().map(|entry| entry.handle).collect();
-        let decision = self.decide(handles.len(), &mut laps, |this| this.shard.all_current(&handles))?;
+        let decision = self.decide(handles.len(), &mut laps, |this| {
+            this.shard.all_current(&handles)
+                && batch.entries.iter().all(|entry| entry.due_ms <= this.clock.now_ms())
+        })?;
         let base = match decision {
             Decision::Commit { base } => base,
             Decision::Overruled => {

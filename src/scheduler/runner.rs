@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crate::engine::Handle;
 use crate::engine::shard::{Applied, Phase, Shard};
+use crate::kafka::clock::ClockSteps;
 use crate::kafka::{Clock, Kind, Log, LogError, LogItem, TransactionError, Transactions};
 
 use super::command::{Answer, Command};
@@ -95,6 +96,7 @@ pub struct Runner<L, T, C> {
     pub(super) blocked_until: Option<i64>,
     /// The log is gone; remembered here because it is said once, maybe in the middle of something else.
     gone: Option<String>,
+    clock_steps: ClockSteps,
     /// When the last round of the loop began.
     round_began_ms: Option<u64>,
     backoff_ms: u64,
@@ -144,6 +146,7 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
             repair_offsets: HashMap::new(),
             blocked_until: None,
             gone: None,
+            clock_steps: ClockSteps::default(),
             round_began_ms: None,
             backoff_ms: 0,
             load_started_ms: None,
@@ -163,6 +166,9 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
             }
             if let Some(reason) = self.gone.take().or_else(|| self.slept_too_long()) {
                 return Ended::Reload(reason);
+            }
+            if let Some(step_ms) = self.clock_steps.look(&self.clock) {
+                self.shard.clock_was_set(step_ms);
             }
             self.publish_now_and_then();
             match self.round() {

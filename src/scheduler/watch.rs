@@ -1,5 +1,5 @@
 //! Watches the schedule topics from outside: missing ones, ones that were deleted and created again, ones whose
-//! configuration loses schedules.
+//! configuration loses schedules. And the clock, which others set.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use std::sync::mpsc::Sender;
 use std::time::Duration;
 
 use crate::kafka::Clock as _;
-use crate::kafka::clock::SystemClock;
+use crate::kafka::clock::{ClockSteps, SystemClock};
 use crate::kafka::observer::Observer;
 
 use super::settings::TopicFacts;
@@ -39,6 +39,7 @@ fn watch(watched: &Watched, stop: &AtomicBool) {
     let clock = SystemClock::new();
     let mut known: HashMap<&str, Seen> = HashMap::new();
     let mut ids: HashMap<&str, String> = HashMap::new();
+    let mut steps = ClockSteps::default();
     let mut round = 0u32;
     while !stop.load(Ordering::Relaxed) {
         let mut changed = round.is_multiple_of(CONFIGURATION_EVERY_ROUNDS);
@@ -63,6 +64,9 @@ fn watch(watched: &Watched, stop: &AtomicBool) {
         round = round.wrapping_add(1);
         let mut waited = Duration::ZERO;
         while waited < EVERY && !stop.load(Ordering::Relaxed) {
+            if let Some(step_ms) = steps.look(&clock) {
+                say_step(step_ms);
+            }
             std::thread::sleep(TICK);
             waited += TICK;
         }
@@ -92,6 +96,19 @@ fn ask_for_reload(topic: &str, old: &str, new: &str, reloads: &Sender<Reload>) {
     let reason = format!("the topic was deleted and created again (ID {old}, now {new})");
     if reloads.send(Reload { topic: topic.to_owned(), partition: None, reason }).is_err() {
         tracing::debug!(topic, "nobody is left to load the topic anew");
+    }
+}
+
+/// Nothing has to be done about it. But whoever wonders why something came late, or early by another clock, wants to know.
+fn say_step(step_ms: i64) {
+    let seconds = step_ms.unsigned_abs() as f64 / 1_000.0;
+    if step_ms < 0 {
+        tracing::warn!("the clock was set back by {seconds:.1} s; what is not due by its new time waits");
+    } else {
+        tracing::warn!(
+            "the clock was set forward by {seconds:.1} s, or the machine was suspended; what is due by its new time is \
+             delivered"
+        );
     }
 }
 

@@ -8,7 +8,7 @@ use crate::support::kms::Kms;
 use crate::support::now_ms;
 
 /// Small enough that a few thousand schedules are many transactions.
-const BATCH: (&str, &str) = ("KMS_BATCH__MAX_COUNT", "100");
+pub(crate) const BATCH: (&str, &str) = ("KMS_BATCH__MAX_COUNT", "100");
 
 #[test]
 fn a_kill_in_the_middle_of_firing_loses_and_doubles_nothing() {
@@ -66,7 +66,13 @@ fn sigterm_in_the_middle_of_firing_ends_in_good_order() {
 }
 
 /// `count` schedules due within `spread_ms` from `start_ms` on.
-fn wave(scene: &Scene, wave: usize, count: usize, start_ms: i64, spread_ms: i64) -> Vec<NewRecord> {
+pub(crate) fn wave(
+    scene: &Scene,
+    wave: usize,
+    count: usize,
+    start_ms: i64,
+    spread_ms: i64,
+) -> Vec<NewRecord> {
     (0..count)
         .map(|n| {
             let due_ms = start_ms + n as i64 * spread_ms / count as i64;

@@ -15,6 +15,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::{Value, json};
 
 use crate::judged;
+use crate::support::at_least_once::Fired;
 use crate::support::broker::Broker;
 use crate::support::client::{Client, Isolation, NewRecord, Place, Reader, Seen, unique};
 use crate::support::history::{History, Record, Verdict, Write, payload_id};
@@ -171,6 +172,20 @@ impl Scene {
         History { records, messages: arrived.into_iter().map(judged::message).collect(), until_ms }
     }
 
+    /// What the tombstones say was fired.
+    pub fn fired(&self) -> Fired {
+        let mut fired = Fired::new();
+        for seen in self.committed() {
+            if let Some(says) = seen.header("kms-fired") {
+                let says = String::from_utf8_lossy(says);
+                let version = says.rsplit(':').next().and_then(|offset| offset.parse().ok());
+                let version = version.unwrap_or_else(|| panic!("{says} ends with an offset"));
+                fired.entry((seen.partition, version)).or_insert(seen.offset);
+            }
+        }
+        fired
+    }
+
     /// The end of every test, once its schedulers are gone: lets one more instance load what the log says, lets
     /// everything that would fire (again) fire, and judges. Returns how many messages were right.
     #[track_caller]
@@ -190,9 +205,14 @@ impl Scene {
     /// everything that was due before has too.
     #[track_caller]
     pub fn pass_sentinels(&self) {
+        self.pass_sentinels_due(now_ms());
+    }
+
+    /// The same, for schedulers whose clock says `due_ms`.
+    #[track_caller]
+    pub fn pass_sentinels_due(&self, due_ms: i64) {
         let keys: Vec<String> =
             (0..self.client.partitions(&self.schedules)).map(|_| unique("sentinel")).collect();
-        let due_ms = now_ms();
         let sentinels: Vec<_> = keys
             .iter()
             .zip(0..)
@@ -207,11 +227,17 @@ impl Scene {
     /// Starts writing schedules that are due within moments, and changing some of them when they are, on a thread of
     /// its own.
     pub fn traffic(&self) -> Traffic {
+        self.traffic_of("traffic")
+    }
+
+    /// The same, with IDs that begin with `name`: each name once.
+    pub fn traffic_of(&self, name: &str) -> Traffic {
         let stop = Arc::new(AtomicBool::new(false));
         let writer = Writer {
             client: Client::new(&self.bootstrap),
             schedules: self.schedules.clone(),
             destination: self.destination.clone(),
+            name: name.to_owned(),
             stop: Arc::clone(&stop),
         };
         Traffic { stop, thread: Some(thread::spawn(move || writer.run())) }
@@ -308,6 +334,7 @@ struct Writer {
     client: Client,
     schedules: String,
     destination: String,
+    name: String,
     stop: Arc<AtomicBool>,
 }
 
@@ -329,10 +356,9 @@ impl Writer {
             // One in six is replaced or cancelled about when it is due, so every fault meets races, too.
             for (n, due) in due_ms.iter().enumerate().skip(undecided) {
                 if n % 6 == 0 && (*due - now).abs() <= Self::TICK_MS / 2 {
-                    let key = format!("traffic-{n}");
                     records.push(match n % 12 {
                         0 => self.schedule(n, 2, now + dice.roll(200..1_000)),
-                        _ => NewRecord::to(&self.schedules).key(key),
+                        _ => NewRecord::to(&self.schedules).key(self.key(n)),
                     });
                 }
             }
@@ -344,8 +370,12 @@ impl Writer {
     }
 
     fn schedule(&self, n: usize, version: usize, due_ms: i64) -> NewRecord {
-        let key = format!("traffic-{n}");
+        let key = self.key(n);
         NewRecord::to(&self.schedules).key(&key).value(schedule(&self.destination, &key, version, due_ms))
+    }
+
+    fn key(&self, n: usize) -> String {
+        format!("{}-{n}", self.name)
     }
 }
 

@@ -86,6 +86,7 @@ const STEPS: &[(u8, Action)] = &[
     (1, Run::drain),
     (1, |run, a, _| run.release(a)),
     (1, Run::set_aside),
+    (1, |run, a, _| run.set_clock([-3_600_000, -50, 50, 3_600_000][a as usize % 4])),
     (1, Run::hold),
     (1, |run, _, b| run.finish_bulk([0, 1, 3, 1_000][b as usize % 4])),
     (1, |run, _, b| run.walk_on(b as usize % 7)),
@@ -370,12 +371,24 @@ impl Run {
 
     fn set_aside(&mut self, a: u64, b: u64) {
         if let Some((handle, id)) = pick(&self.handles, a) {
-            let retry_at_ms = time_around(self.now_ms, a >> 8, b);
+            // Setting the clock moves it, which must not take it beyond what a number holds.
+            let retry_at_ms = time_around(self.now_ms, a >> 8, b).clamp(i64::MIN / 2, i64::MAX / 2);
             self.set.set_aside(handle, retry_at_ms);
             if let Some(entry) = self.current(handle, &id)
                 && entry.state != State::Held
             {
                 entry.state = State::Aside { retry_at_ms };
+            }
+        }
+    }
+
+    /// The clock is set, and whoever set it says so.
+    fn set_clock(&mut self, step_ms: i64) {
+        self.now_ms = self.now_ms.saturating_add(step_ms);
+        self.set.clock_was_set(step_ms);
+        for entry in self.entries.values_mut() {
+            if let State::Aside { retry_at_ms } = &mut entry.state {
+                *retry_at_ms += step_ms;
             }
         }
     }

@@ -321,8 +321,6 @@ pub struct SimTransactions<'y> {
     ending_since_us: Option<u64>,
     /// The last transaction took so long to end that this producer must not begin another.
     must_be_replaced: bool,
-    /// By the clock when it was decided what to fire.
-    decided_ms: i64,
 }
 
 impl<'y> SimTransactions<'y> {
@@ -342,7 +340,6 @@ impl<'y> SimTransactions<'y> {
             request: None,
             ending_since_us: None,
             must_be_replaced: false,
-            decided_ms: i64::MIN,
         }
     }
 
@@ -512,7 +509,6 @@ impl Transactions for SimTransactions<'_> {
             self.note_broken("fires, and others are told that it does not");
         }
         self.reset();
-        self.decided_ms = self.seat.told_ms.get();
         Ok(())
     }
 
@@ -554,10 +550,7 @@ impl Transactions for SimTransactions<'_> {
         if self.seat.cluster.borrow_mut().rng.permille(5) && !self.messages.is_empty() {
             return Err(SendError::QueueFull);
         }
-        let seen_at_ms = match self.mode {
-            Mode::Transactional => self.decided_ms,
-            Mode::Plain => self.seat.told_ms.get(),
-        };
+        let seen_at_ms = self.seat.told_ms.get();
         self.messages.push((
             tag,
             history::Message {

@@ -36,11 +36,13 @@ fn from_environment(name: &str) -> Option<u64> {
 /// What a run is to show, named like the test that does many of them.
 fn plan_of(test: &str, seed: u64) -> Plan {
     let (mode, peaceful, restless) = match test {
-        "exactly_once" => (Mode::Transactional, false, false),
-        "at_least_once" => (Mode::Plain, false, false),
-        "at_least_once_in_peace" => (Mode::Plain, true, false),
-        "restless" => (Mode::Transactional, true, true),
-        _ => panic!("{test} is none of exactly_once, at_least_once, at_least_once_in_peace, restless"),
+        "exactly_once" => (Some(Mode::Transactional), false, false),
+        "at_least_once" => (Some(Mode::Plain), false, false),
+        "at_least_once_in_peace" => (Some(Mode::Plain), true, false),
+        "modes_side_by_side" => (None, false, false),
+        "modes_side_by_side_in_peace" => (None, true, false),
+        "restless" => (Some(Mode::Transactional), true, true),
+        _ => panic!("there is no test {test} of many seeds"),
     };
     Plan { seed, mode, peaceful, restless, planted: None, keeps_trace: false }
 }
@@ -101,6 +103,17 @@ fn at_least_once() {
 #[test]
 fn at_least_once_in_peace() {
     assert_clean("at_least_once_in_peace");
+}
+
+/// A rolling restart from one mode to the other, among worse: what is promised without transactions holds.
+#[test]
+fn modes_side_by_side() {
+    assert_clean("modes_side_by_side");
+}
+
+#[test]
+fn modes_side_by_side_in_peace() {
+    assert_clean("modes_side_by_side_in_peace");
 }
 
 /// For five seconds a writer puts off what is about to fire, a thousand schedules by a tenth of a second each: there is always

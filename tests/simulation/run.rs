@@ -23,7 +23,7 @@ use kafka_message_scheduler::scheduler::settings::{ShardSettings, TopicFacts};
 use kafka_message_scheduler::scheduler::status::Status;
 use tokio::sync::oneshot;
 
-use crate::at_least_once::judge_at_least_once;
+use crate::at_least_once::{Fired, judge_at_least_once};
 use crate::client::{MISSING, Machine, Position, REFUSING, SILENT, Seat, SimClock, SimLog, SimTransactions};
 use crate::cluster::{BEGIN_MS, Cluster, Epoch, Event, SECOND_US, TRANSACTION_TIMEOUT_US};
 use crate::history::{History, Record, Verdict, Write};
@@ -84,6 +84,7 @@ pub enum Happening {
 
 /// A process of the scheduler.
 struct Instance {
+    mode: Mode,
     machine: Rc<Machine>,
     facts: Arc<TopicFacts>,
     status: Status,
@@ -143,7 +144,8 @@ enum Owner {
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
     pub seed: u64,
-    pub mode: Mode,
+    /// Of every instance; `None`: each has its own, and one that replaces another may have the other.
+    pub mode: Option<Mode>,
     /// Nobody crashes, freezes or is cut off, and every answer arrives; partitions move and others write all the same.
     pub peaceful: bool,
     /// One thing only happens: somebody puts schedules off whenever they are about to fire.
@@ -264,10 +266,15 @@ impl Run {
             until_ms: BEGIN_MS + (STORM_US / 1_000) as i64,
         };
         let verdict = match self.plan.mode {
-            Mode::Transactional => history.judge(),
-            Mode::Plain => {
-                let fired: Vec<_> = cluster.partitions.iter().map(Partition::fired).collect();
-                judge_at_least_once(&history, &fired, self.plan.peaceful)
+            Some(Mode::Transactional) => history.judge(),
+            Some(Mode::Plain) | None => {
+                let mut verdict = judge_at_least_once(&history, &fired(&cluster.partitions));
+                // An update can come too late at any time; a message can come again where something goes wrong.
+                verdict.stale.clear();
+                if !self.plan.peaceful {
+                    verdict.doubled.clear();
+                }
+                verdict
             }
         };
         let mut wrongs = cluster.broken_rules.clone();
@@ -401,10 +408,12 @@ impl Run {
 
     fn start_instance(&mut self) {
         let number = self.instances.len();
-        self.note(format_args!("instance {number} starts"));
+        let mode = self.plan.mode.unwrap_or_else(|| [Mode::Transactional, Mode::Plain][self.index(2)]);
+        self.note(format_args!("instance {number} starts, {mode:?}"));
         let facts = Arc::new(TopicFacts::default());
         facts.set_tombstone_retention(Duration::from_micros(RETENTION_US));
         self.instances.push(Instance {
+            mode,
             machine: Rc::new(Machine::default()),
             facts,
             status: Status::new(),
@@ -456,14 +465,14 @@ impl Run {
             position: Rc::clone(&position),
         };
         let there = &self.instances[instance];
+        let mode = there.mode;
         let settings =
-            Arc::new(ShardSettings { facts: Arc::clone(&there.facts), ..(*self.settings).clone() });
+            Arc::new(ShardSettings { mode, facts: Arc::clone(&there.facts), ..(*self.settings).clone() });
         let (figures, counters) =
             (there.status.partition("schedules", partition as i32), there.status.counters("schedules"));
         let (cluster, machine) = (Rc::clone(&self.cluster), Rc::clone(&there.machine));
         let (turn, is_revoked, control) =
             (Rc::clone(&actor.turn), Rc::clone(&actor.is_revoked), Arc::clone(&actor.control));
-        let mode = settings.mode;
         let stack = DefaultStack::new(1 << 20).expect("memory for a stack");
         let shard = Box::new(shard); // a large value cannot be handed to a coroutine
         let coroutine = Coroutine::with_stack(stack, move |yielder: &_, ()| {
@@ -695,7 +704,8 @@ impl Run {
                 self.instances[instance].machine.cut_until_us.set(until_us);
             }
             6 => {
-                let error_ms = self.random(0, 20_000) as i64 - 10_000;
+                let most_ms = if self.permille(200) { 3_600_000 } else { 10_000 };
+                let error_ms = self.random(0, 2 * most_ms) as i64 - most_ms as i64;
                 self.note(format_args!("the clock of instance {instance} is wrong by {error_ms} ms"));
                 self.instances[instance].machine.clock_error_ms.set(error_ms);
             }
@@ -760,8 +770,8 @@ impl Run {
     fn may_go_before(&self, partition: usize) -> i64 {
         let now_us = self.now_us();
         match self.plan.mode {
-            Mode::Transactional => i64::MAX,
-            Mode::Plain => {
+            Some(Mode::Transactional) => i64::MAX,
+            Some(Mode::Plain) | None => {
                 self.cluster.borrow().partitions[partition].first_since(now_us.saturating_sub(LAG_US))
             }
         }
@@ -940,7 +950,6 @@ fn settings(plan: Plan, cluster: &mut Cluster) -> Arc<ShardSettings> {
     let loaded = Settings::load(&Sources::default()).expect("the defaults are valid");
     let mut settings =
         ShardSettings::new(&Arc::new(loaded.settings), FORMAT, None, &Arc::new(TopicFacts::default()));
-    settings.mode = plan.mode;
     let small = [1, 3, 50][cluster.rng.index(3)];
     if !plan.restless {
         settings.max_count = small;
@@ -949,6 +958,17 @@ fn settings(plan: Plan, cluster: &mut Cluster) -> Arc<ShardSettings> {
     settings.retry_initial = Duration::from_millis(500);
     settings.retry_max = Duration::from_secs(5);
     Arc::new(settings)
+}
+
+/// What the scheduler's tombstones say they fired.
+fn fired(partitions: &[Partition]) -> Fired {
+    let mut fired = Fired::new();
+    for (partition, number) in partitions.iter().zip(0..) {
+        for (tombstone, version) in partition.fired() {
+            fired.entry((number, *version)).or_insert(*tombstone);
+        }
+    }
+    fired
 }
 
 /// What cannot be delivered waits for ever, as it should.
@@ -962,7 +982,7 @@ fn never_due_if_undeliverable(record: &mut Record) {
 
 /// That what a shard answered is what the log says: a record is where it is said to be, and nothing was pending at some
 /// place that the log reached between question and answer. Without transactions a shard knows only what it has read.
-fn judge_answer(answered: &Answered, history: &History, mode: Mode) -> Option<String> {
+fn judge_answer(answered: &Answered, history: &History, mode: Option<Mode>) -> Option<String> {
     let Answered { id, partition, answer, between: (asked, now) } = answered;
     let between = *asked..=*now;
     let ours = || {
@@ -971,7 +991,7 @@ fn judge_answer(answered: &Answered, history: &History, mode: Mode) -> Option<St
     };
     let is_right = match answer {
         Answer::Done { offset } => ours().any(|record| record.offset == *offset),
-        Answer::NotPending if mode == Mode::Transactional => {
+        Answer::NotPending if mode == Some(Mode::Transactional) => {
             let ends = ours().map(|record| record.offset + 1).filter(|end| between.contains(end));
             std::iter::once(*asked).chain(ends).any(|end| {
                 let last = ours().filter(|record| record.offset < end).max_by_key(|record| record.offset);

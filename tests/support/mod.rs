@@ -9,6 +9,7 @@ pub mod at_least_once;
 pub mod broker;
 pub mod child;
 pub mod client;
+pub mod fake_clock;
 pub mod history;
 pub mod http;
 pub mod kms;
