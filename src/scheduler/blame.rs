@@ -113,10 +113,7 @@ fn set_aside_reason(error: &SendError) -> SetAsideReason {
         SendError::TooLarge => SetAsideReason::TooLarge,
         SendError::IllegalName => SetAsideReason::IllegalName,
         SendError::Denied => SetAsideReason::Denied,
-        SendError::NoAnswer
-        | SendError::NoLeader
-        | SendError::QueueFull
-        | SendError::Unavailable(_)
-        | SendError::Other(_) => SetAsideReason::Other,
+        SendError::NoAnswer | SendError::NoLeader => SetAsideReason::NoAnswer,
+        SendError::QueueFull | SendError::Unavailable(_) | SendError::Other(_) => SetAsideReason::Other,
     }
 }

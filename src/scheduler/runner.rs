@@ -164,10 +164,11 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
                 self.status.set_phase(status::Phase::Stopping);
                 return Ended::Stopped;
             }
-            if let Some(reason) = self.gone.take().or_else(|| self.slept_too_long()) {
+            let step_ms = self.clock_steps.look(&self.clock).unwrap_or_default();
+            if let Some(reason) = self.gone.take().or_else(|| self.slept_too_long(step_ms)) {
                 return Ended::Reload(reason);
             }
-            if let Some(step_ms) = self.clock_steps.look(&self.clock) {
+            if step_ms != 0 {
                 self.shard.clock_was_set(step_ms);
             }
             self.publish_now_and_then();
@@ -182,14 +183,18 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
         }
     }
 
-    /// A thread that stood still for longer than tombstones are kept may find them cleaned away unread.
-    fn slept_too_long(&mut self) -> Option<String> {
+    /// A thread that stood still for longer than tombstones are kept may find them cleaned away unread. The monotonic clock
+    /// does not go on while a machine is suspended; afterwards the wall clock has been set forward by so much.
+    fn slept_too_long(&mut self, step_ms: i64) -> Option<String> {
         let now_ms = self.clock.monotonic_ms();
-        let stood_still =
-            Duration::from_millis(now_ms - self.round_began_ms.replace(now_ms).unwrap_or(now_ms));
+        let round_ms = now_ms - self.round_began_ms.replace(now_ms).unwrap_or(now_ms);
+        let stood_still = Duration::from_millis(round_ms.saturating_add_signed(step_ms.max(0)));
         let retention = self.settings.facts.tombstone_retention()?;
         (stood_still >= retention.max(ROUND_LONGEST)).then(|| {
-            format!("stood still for {stood_still:?}, longer than the topic keeps tombstones ({retention:?})")
+            format!(
+                "stood still, or was suspended, for {stood_still:?} by the clock: longer than the topic keeps tombstones \
+                 ({retention:?})"
+            )
         })
     }
 

@@ -1,8 +1,19 @@
 //! Faults planted on purpose: each must be found within a few seeds, or the simulation proves nothing.
+//! They act where `has(Planted::…)` is asked, in `client.rs` and `run.rs`. Faults of the code itself: `scripts/canaries`.
 
-/// What is wrong with the scheduler, or with what it believes of Kafka.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Planted {
+macro_rules! planted {
+    ($($(#[$doc:meta])+ $name:ident,)+) => {
+        /// What is wrong with the scheduler, or with what it believes of Kafka.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Planted {
+            $($(#[$doc])+ $name,)+
+        }
+
+        pub const ALL: &[Planted] = &[$(Planted::$name,)+];
+    };
+}
+
+planted! {
     /// An owner takes a partition over without refusing what its predecessor still sends.
     NoFence,
     /// How far to load is asked before the predecessor is fenced.
@@ -26,17 +37,3 @@ pub enum Planted {
     /// A producer whose commit was asked for twice is used again.
     LateCommitIgnored,
 }
-
-pub const ALL: [Planted; 11] = [
-    Planted::NoFence,
-    Planted::TargetBeforeFence,
-    Planted::LiveAtLastStable,
-    Planted::Unverified,
-    Planted::Torn,
-    Planted::TombstoneOutside,
-    Planted::TombstoneByHash,
-    Planted::StateKept,
-    Planted::OldReader,
-    Planted::SilentReset,
-    Planted::LateCommitIgnored,
-];

@@ -1,6 +1,8 @@
 //! One run: instances of the scheduler come and go, the network and the clocks misbehave, others write; then all of it
 //! calms down, and what was delivered is judged.
 
+mod questions;
+
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -16,12 +18,11 @@ use kafka_message_scheduler::engine::PendingSet;
 use kafka_message_scheduler::engine::shard::Shard;
 use kafka_message_scheduler::kafka::producer::Mode;
 use kafka_message_scheduler::schedule::{DueTime, Headers, Schedule};
-use kafka_message_scheduler::scheduler::command::{Action, Answer, Command};
+use kafka_message_scheduler::scheduler::command::Command;
 use kafka_message_scheduler::scheduler::order::{Control, Order};
 use kafka_message_scheduler::scheduler::runner::{Ended, Runner};
 use kafka_message_scheduler::scheduler::settings::{ShardSettings, TopicFacts};
 use kafka_message_scheduler::scheduler::status::Status;
-use tokio::sync::oneshot;
 
 use crate::at_least_once::{Fired, judge_at_least_once};
 use crate::client::{MISSING, Machine, Position, REFUSING, SILENT, Seat, SimClock, SimLog, SimTransactions};
@@ -29,6 +30,7 @@ use crate::cluster::{BEGIN_MS, Cluster, Epoch, Event, SECOND_US, TRANSACTION_TIM
 use crate::history::{History, Record, Verdict, Write};
 use crate::partition::{FORMAT, Partition};
 use crate::planted::Planted;
+use questions::{Answered, Asked};
 
 /// Everything goes wrong until then…
 const STORM_US: u64 = 40 * SECOND_US;
@@ -107,25 +109,6 @@ struct Actor {
     is_revoked: Rc<Cell<bool>>,
     coroutine: Option<ShardThread>,
     position: Rc<RefCell<Position>>,
-}
-
-/// A command to a shard.
-struct Asked {
-    id: Vec<u8>,
-    partition: usize,
-    actor: usize,
-    /// The end of the log when it was asked.
-    end: i64,
-    answer: oneshot::Receiver<Answer>,
-}
-
-/// What was answered.
-struct Answered {
-    id: Vec<u8>,
-    partition: usize,
-    answer: Answer,
-    /// The ends of the log when it was asked and when it was answered.
-    between: (i64, i64),
 }
 
 /// Who has a partition.
@@ -254,6 +237,7 @@ impl Run {
         let mut events = self.go_on_until(STORM_US, EVENTS_MOST);
         self.calm_down();
         events += self.go_on_until(STORM_US + CALM_US, EVENTS_MOST - events);
+        let unanswered = self.unanswered();
         // What was loaded goes with the coroutines, which are unwound.
         self.actors.clear();
         let cluster = self.cluster.borrow();
@@ -278,9 +262,9 @@ impl Run {
             }
         };
         let mut wrongs = cluster.broken_rules.clone();
-        wrongs.extend(
-            self.answered.iter().filter_map(|answered| judge_answer(answered, &history, self.plan.mode)),
-        );
+        wrongs
+            .extend(self.answered.iter().filter_map(|answered| answered.complaint(&history, self.plan.mode)));
+        wrongs.extend(unanswered);
         if events >= EVENTS_MOST {
             wrongs.push(format!("did not come to rest: {events} events"));
         }
@@ -548,22 +532,6 @@ impl Run {
             // Loaded anew by whoever has it.
             Owner::Actor(actor) if actor == number => self.start_shard(instance, partition),
             _ => {}
-        }
-    }
-
-    /// What the shard has answered just now.
-    fn collect_answers(&mut self, actor: usize) {
-        let now = self.cluster.borrow().partitions[self.actors[actor].partition].end;
-        let mut index = 0;
-        while index < self.asked.len() {
-            let asked = &mut self.asked[index];
-            match (asked.actor == actor).then(|| asked.answer.try_recv()) {
-                Some(Ok(answer)) => {
-                    let Asked { id, partition, end, .. } = self.asked.swap_remove(index);
-                    self.answered.push(Answered { id, partition, answer, between: (end, now) });
-                }
-                _ => index += 1,
-            }
         }
     }
 
@@ -923,27 +891,6 @@ impl Run {
         let next = Happening::ForeignStep { id: id.to_owned(), epoch, partition, steps: steps - 1 };
         self.later(delay_us, next);
     }
-
-    /// Asks a shard for something by its command lane.
-    fn ask(&mut self) {
-        let (id, partition) = self.key();
-        let Owner::Actor(actor) = self.owners[partition] else { return };
-        let action = if self.permille(500) { Action::Cancel } else { Action::Put { value: self.value(&id) } };
-        let deadline_ms = self.now_us() / 1_000 + self.random(10, 20_000);
-        let (sender, answer) = oneshot::channel();
-        let is_put = matches!(action, Action::Put { .. });
-        let command = Command { id: id.clone(), action, deadline_ms, answer: sender };
-        if self.actors[actor].commands.send(command).is_ok() {
-            self.note(format_args!(
-                "asked to {} {}",
-                if is_put { "put" } else { "cancel" },
-                String::from_utf8_lossy(&id)
-            ));
-            let end = self.cluster.borrow().partitions[partition].end;
-            self.asked.push(Asked { id, partition, actor, end, answer });
-            self.wake(actor);
-        }
-    }
 }
 
 fn settings(plan: Plan, cluster: &mut Cluster) -> Arc<ShardSettings> {
@@ -978,30 +925,4 @@ fn never_due_if_undeliverable(record: &mut Record) {
     {
         *due_ms = i64::MAX;
     }
-}
-
-/// That what a shard answered is what the log says: a record is where it is said to be, and nothing was pending at some
-/// place that the log reached between question and answer. Without transactions a shard knows only what it has read.
-fn judge_answer(answered: &Answered, history: &History, mode: Option<Mode>) -> Option<String> {
-    let Answered { id, partition, answer, between: (asked, now) } = answered;
-    let between = *asked..=*now;
-    let ours = || {
-        let is_ours = |record: &&Record| record.partition as usize == *partition && record.key == *id;
-        history.records.iter().filter(is_ours)
-    };
-    let is_right = match answer {
-        Answer::Done { offset } => ours().any(|record| record.offset == *offset),
-        Answer::NotPending if mode == Some(Mode::Transactional) => {
-            let ends = ours().map(|record| record.offset + 1).filter(|end| between.contains(end));
-            std::iter::once(*asked).chain(ends).any(|end| {
-                let last = ours().filter(|record| record.offset < end).max_by_key(|record| record.offset);
-                last.is_none_or(|record| !matches!(record.write, Write::Schedule { .. }))
-            })
-        }
-        _ => true,
-    };
-    (!is_right).then(|| {
-        let id = String::from_utf8_lossy(id);
-        format!("{id}: answered {answer:?} in {partition} between {asked} and {now}, which is wrong")
-    })
 }

@@ -46,6 +46,8 @@ labels! {
         TooLarge = "too-large",
         /// The destination is not a legal topic name.
         IllegalName = "illegal-name",
+        /// The destination exists and did not answer, while others did.
+        NoAnswer = "no-answer",
         /// `destinations.allow` and `destinations.deny` refuse the destination.
         Denied = "denied",
         /// Any other refusal of this one message.
