@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use crate::scene::{Scene, payload, schedule};
 use crate::stage::{Stage, await_log, await_metric, in_both_deliveries};
 use crate::support::broker::Broker;
-use crate::support::client::{NewRecord, unique};
+use crate::support::client::{Isolation, NewRecord, unique};
 use crate::support::kms::{Kms, Settings};
 use crate::support::{PATIENCE, now_ms, poll_until};
 
@@ -103,6 +103,40 @@ fn a_destination_that_is_deleted_holds_up_nobody() {
     stage.client.create_destination_topic(&doomed, 1);
     let seen = stage.client.collect(&[&doomed], PATIENCE, |seen| seen.len() == 1);
     assert_eq!(seen[0].key_text(), "second");
+}
+
+/// It exists and has a leader, which takes nothing: the second replica that it wants is not there. (In a transaction Kafka
+/// itself would wait for it: see docs/guarantees.md.)
+#[test]
+fn at_least_once_a_destination_that_does_not_answer_holds_up_nobody() {
+    const EACH: usize = 20;
+    let broker = Broker::private();
+    let scene = Scene::on(broker.bootstrap(), "silence", 1);
+    let settings = scene.settings().delivery("at-least-once").env("KMS_TRANSACTION__TIMEOUT", "2s");
+    let settings = settings.env("KMS_RETRY__INITIAL", "200ms").env("KMS_RETRY__MAX", "5s");
+    let mut kms = Kms::start_ready(&settings);
+    // Only now, so that the group is looked after by the first.
+    let mut second = broker.second();
+    let silent = unique("silent");
+    scene.client.create_topic_on(&[1, 2], &silent, &[("min.insync.replicas", "2")]);
+    second.kill();
+    let due_ms = now_ms() + 1_000;
+    let bad = |n| {
+        NewRecord::to(&scene.schedules).key(format!("bad-{n}")).value(schedule(&silent, "bad", n, due_ms))
+    };
+    let good = |n| scene.schedule(&format!("good-{n}"), 1, due_ms);
+    scene.client.produce(&(0..EACH).flat_map(|n| [bad(n), good(n)]).collect::<Vec<_>>());
+    scene.await_arrivals(EACH);
+    let refused = || kms.metric("kms_set_aside_total", &[("reason", "no-answer")]).unwrap_or_default();
+    assert!(poll_until(PATIENCE, || (refused() > 0.0).then_some(())).is_some(), "nobody is to blame");
+    // What is scheduled now goes between two attempts at those.
+    scene.pass_sentinels();
+    second.restart();
+    await_metric(&kms, "kms_schedules_pending", &[], 0.0);
+    let taken = scene.client.read_topic(&silent, Isolation::ReadCommitted);
+    let taken: HashSet<_> = taken.iter().map(|seen| &seen.value).collect();
+    assert_eq!(taken.len(), EACH);
+    assert_eq!(kms.sigterm_and_wait().code(), Some(0));
 }
 
 #[test]

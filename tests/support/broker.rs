@@ -44,6 +44,8 @@ const SETTINGS: &[(&str, &str)] = &[
 /// A running broker. Dropped, it is killed and its directory removed.
 pub struct Broker {
     extra: Vec<(String, String)>,
+    /// The port of the controller whose cluster it joins; `None`: it is a cluster by itself.
+    joins: Option<u16>,
     ports: Ports,
     bootstrap: String,
     process: Option<BoundChild>,
@@ -87,11 +89,17 @@ impl Broker {
             extra.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         // A port can be taken between finding it free and listening on it; then the broker ends at once.
         for _ in 0..2 {
-            if let Ok(broker) = Self::create(extra.clone()) {
+            if let Ok(broker) = Self::create(extra.clone(), None) {
                 return broker;
             }
         }
-        Self::create(extra).unwrap_or_else(|failure| panic!("{failure}"))
+        Self::create(extra, None).unwrap_or_else(|failure| panic!("{failure}"))
+    }
+
+    /// Another broker of the same cluster, with the number 2. It holds what is created on it from here on.
+    pub fn second(&self) -> Self {
+        Self::create(self.extra.clone(), Some(self.ports.controller))
+            .unwrap_or_else(|failure| panic!("{failure}"))
     }
 
     /// Where clients connect: `host:port`.
@@ -158,11 +166,11 @@ impl Broker {
         self.process.as_mut().expect("the broker is running")
     }
 
-    fn create(extra: Vec<(String, String)>) -> Result<Self, String> {
+    fn create(extra: Vec<(String, String)>, joins: Option<u16>) -> Result<Self, String> {
         let dir = working_directory();
         let ports = Ports { clients: port::free(), controller: port::free() };
         let bootstrap = format!("127.0.0.1:{}", ports.clients);
-        let mut broker = Self { extra, ports, bootstrap, process: None, dir };
+        let mut broker = Self { extra, joins, ports, bootstrap, process: None, dir };
         fs::write(broker.settings_file(), broker.settings()).expect("the broker's settings can be written");
         broker.format()?;
         broker.start()?;
@@ -174,9 +182,20 @@ impl Broker {
         let mut settings: Vec<(String, String)> =
             SETTINGS.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         let mut own = |name: &str, value: String| settings.push((name.to_owned(), value));
-        own("listeners", format!("PLAINTEXT://127.0.0.1:{clients},CONTROLLER://127.0.0.1:{controller}"));
-        own("advertised.listeners", format!("PLAINTEXT://127.0.0.1:{clients}"));
-        own("controller.quorum.voters", format!("1@127.0.0.1:{controller}"));
+        let for_clients = format!("PLAINTEXT://127.0.0.1:{clients}");
+        own("advertised.listeners", for_clients.clone());
+        match self.joins {
+            None => {
+                own("listeners", format!("{for_clients},CONTROLLER://127.0.0.1:{controller}"));
+                own("controller.quorum.voters", format!("1@127.0.0.1:{controller}"));
+            }
+            Some(controller) => {
+                own("process.roles", "broker".to_owned());
+                own("node.id", "2".to_owned());
+                own("listeners", for_clients);
+                own("controller.quorum.voters", format!("1@127.0.0.1:{controller}"));
+            }
+        }
         own("log.dirs", self.dir.path().join("data").display().to_string());
         settings.extend(self.extra.iter().cloned());
         settings.into_iter().fold(String::new(), |file, (name, value)| file + &name + "=" + &value + "\n")

@@ -200,12 +200,22 @@ impl Client {
 
     /// Creates a topic and waits until every partition of it has a leader.
     pub fn create_topic(&self, name: &str, partitions: i32, configs: &[(&str, &str)]) {
-        let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
+        self.create(NewTopic::new(name, partitions, TopicReplication::Fixed(1)), partitions, configs);
+    }
+
+    fn create(&self, topic: NewTopic<'_>, partitions: i32, configs: &[(&str, &str)]) {
+        let name = topic.name;
         let topic = configs.iter().fold(topic, |topic, (name, value)| topic.set(name, value));
         let created =
             wait_for(self.admin.create_topics([&topic], &patient())).expect("the controller answers");
         all_done(created);
         self.await_leaders(name, partitions);
+    }
+
+    /// Creates a topic of one partition with a replica on each of these brokers; the first of them leads.
+    pub fn create_topic_on(&self, brokers: &[i32], name: &str, configs: &[(&str, &str)]) {
+        let replicas = [brokers];
+        self.create(NewTopic::new(name, 1, TopicReplication::Variable(&replicas)), 1, configs);
     }
 
     /// Creates a topic as is recommended for schedules (docs/operations.md).
