@@ -203,9 +203,7 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
             if let Some(reason) = self.gone.take().or_else(|| self.slept_too_long()) {
                 return Ended::Reload(reason);
             }
-            if let Some(step_ms) = self.clock_steps.look(&self.clock) {
-                self.shard.clock_was_set(step_ms);
-            }
+            self.heed_clock();
             self.publish_now_and_then();
             match self.round() {
                 Ok(()) => {}
@@ -216,6 +214,20 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
                 Err(Interrupted::Transaction(error)) => self.recover(&error),
             }
         }
+    }
+
+    /// Tells the set if the clock was set.
+    fn heed_clock(&mut self) {
+        if let Some(step_ms) = self.clock_steps.look(&self.clock) {
+            self.shard.clock_was_set(step_ms);
+        }
+    }
+
+    /// What the clock will say in so many milliseconds, for the set to wait until then.
+    pub(super) fn time_in(&mut self, delay_ms: u64) -> i64 {
+        // Were it set since the last look, and back before the next, nobody would know.
+        self.heed_clock();
+        self.clock.now_ms().saturating_add(delay_ms as i64)
     }
 
     /// A thread that stood still for longer than tombstones are kept may find them cleaned away unread.
