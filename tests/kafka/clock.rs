@@ -30,7 +30,7 @@ fn a_step_forward_fires_what_it_makes_due_at_once_and_once() {
     let test = Test::new("clock-forward", 2, -HOUR_MS);
     let mut kms = Kms::start_ready(&test.settings);
     let now = test.clock.now_ms();
-    test.write("now", 20, |_| now);
+    test.write("now", 20, |n| now + n * 100);
     test.write("within", 300, |n| now + MINUTE_MS + n * 11_000);
     test.write("beyond", 20, |n| now + HOUR_MS + 10 * MINUTE_MS + n);
     test.await_arrived("now", 20);
@@ -86,7 +86,7 @@ fn step_back_while_held_up(transaction_timeout: &str, until_held_up: impl Fn(&Te
     test.clock.step(-HOUR_MS);
     kms.await_line("the clock was set back by 3600.0 s", PATIENCE);
     let now = test.clock.now_ms();
-    test.write("after", 50, |n| now + n * 10);
+    test.write("after", 50, |n| now + n * 40);
     foreign.abort().unwrap();
     test.await_arrived("after", 50);
     test.pass_sentinels();
