@@ -88,7 +88,7 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
                 "cannot deliver a schedule, set it aside: {error}"
             );
         }
-        let retry_at_ms = self.clock.now_ms().saturating_add(delay.as_millis() as i64);
+        let retry_at_ms = self.time_in(delay.as_millis() as u64);
         self.shard.set_aside(handle, retry_at_ms);
         self.forget_stale();
     }

@@ -162,7 +162,7 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
         for handle in self.shard.seal(self.clock.now_ms(), limits) {
             let Some(view) = self.shard.pending().view(handle) else { continue };
             if let Some(until_ms) = self.firing.resting.get(view.id) {
-                let retry_at_ms = self.clock.now_ms().saturating_add((until_ms - now_ms) as i64);
+                let retry_at_ms = self.time_in(until_ms - now_ms);
                 self.shard.set_aside(handle, retry_at_ms);
                 continue;
             }

@@ -97,6 +97,8 @@ pub struct Runner<L, T, C> {
     /// The log is gone; remembered here because it is said once, maybe in the middle of something else.
     gone: Option<String>,
     clock_steps: ClockSteps,
+    /// By how much the clock was set forward since the last round began, as it is when the machine was suspended.
+    set_forward_ms: u64,
     /// When the last round of the loop began.
     round_began_ms: Option<u64>,
     backoff_ms: u64,
@@ -147,6 +149,7 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
             blocked_until: None,
             gone: None,
             clock_steps: ClockSteps::default(),
+            set_forward_ms: 0,
             round_began_ms: None,
             backoff_ms: 0,
             load_started_ms: None,
@@ -164,12 +167,9 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
                 self.status.set_phase(status::Phase::Stopping);
                 return Ended::Stopped;
             }
-            let step_ms = self.clock_steps.look(&self.clock).unwrap_or_default();
-            if let Some(reason) = self.gone.take().or_else(|| self.slept_too_long(step_ms)) {
+            self.heed_clock();
+            if let Some(reason) = self.gone.take().or_else(|| self.slept_too_long()) {
                 return Ended::Reload(reason);
-            }
-            if step_ms != 0 {
-                self.shard.clock_was_set(step_ms);
             }
             self.publish_now_and_then();
             match self.round() {
@@ -183,12 +183,27 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
         }
     }
 
+    /// Tells the set if the clock was set.
+    fn heed_clock(&mut self) {
+        if let Some(step_ms) = self.clock_steps.look(&self.clock) {
+            self.set_forward_ms += step_ms.max(0) as u64;
+            self.shard.clock_was_set(step_ms);
+        }
+    }
+
+    /// What the clock will say in so many milliseconds, for the set to wait until then.
+    pub(super) fn time_in(&mut self, delay_ms: u64) -> i64 {
+        // Were it set since the last look, and back before the next, nobody would know.
+        self.heed_clock();
+        self.clock.now_ms().saturating_add(delay_ms as i64)
+    }
+
     /// A thread that stood still for longer than tombstones are kept may find them cleaned away unread. The monotonic clock
     /// does not go on while a machine is suspended; afterwards the wall clock has been set forward by so much.
-    fn slept_too_long(&mut self, step_ms: i64) -> Option<String> {
+    fn slept_too_long(&mut self) -> Option<String> {
         let now_ms = self.clock.monotonic_ms();
         let round_ms = now_ms - self.round_began_ms.replace(now_ms).unwrap_or(now_ms);
-        let stood_still = Duration::from_millis(round_ms.saturating_add_signed(step_ms.max(0)));
+        let stood_still = Duration::from_millis(round_ms + std::mem::take(&mut self.set_forward_ms));
         let retention = self.settings.facts.tombstone_retention()?;
         (stood_still >= retention.max(ROUND_LONGEST)).then(|| {
             format!(

@@ -30,7 +30,7 @@ fn a_step_forward_fires_what_it_makes_due_at_once_and_once() {
     let test = Test::new("clock-forward", 2, -HOUR_MS);
     let mut kms = Kms::start_ready(&test.settings);
     let now = test.clock.now_ms();
-    test.write("now", 20, |_| now);
+    test.write("now", 20, |n| now + n * 100);
     test.write("within", 300, |n| now + MINUTE_MS + n * 11_000);
     test.write("beyond", 20, |n| now + HOUR_MS + 10 * MINUTE_MS + n);
     test.await_arrived("now", 20);
@@ -51,43 +51,47 @@ fn a_step_forward_fires_what_it_makes_due_at_once_and_once() {
 /// Nothing can be fired while another producer's transaction is open on the partition.
 #[test]
 fn a_step_back_makes_what_was_ready_wait() {
-    step_back_while_held_up(|test, kms, _| {
+    step_back_while_held_up("2s", |test, kms, _| {
         kms.await_line("waiting for another producer's open transaction", PATIENCE);
         assert_eq!(test.arrived("ready"), 0);
     });
 }
 
-/// A batch that is taken in hand waits for that transaction, too, before it is decided.
+/// A batch that is taken in hand waits for that transaction, too, before it is decided: for half of its own time-out.
 #[test]
 fn a_step_back_makes_what_was_taken_in_hand_wait() {
-    step_back_while_held_up(|test, _, end| {
+    step_back_while_held_up("30s", |test, _, end| {
         let in_hand = || (test.end_of_log() > end).then_some(());
         assert!(poll_until(PATIENCE, in_hand).is_some(), "no tombstone was appended");
     });
 }
 
-/// Sets the clock back when `until_held_up` returns, which is told where the log ended before anything fell due.
-fn step_back_while_held_up(until_held_up: impl Fn(&Test, &Kms, i64)) {
-    let test = Test::new("clock-back", 1, 0);
-    let mut kms = Kms::start_ready(&test.settings);
-    let due_ms = test.clock.now_ms() + 1_000;
-    test.write("before", 50, |_| due_ms - 1_000);
-    test.write("ready", 100, |_| due_ms);
+/// Sets the clock forward, so that schedules fall due, and back when `until_held_up` returns, which is told where the log
+/// ended before.
+fn step_back_while_held_up(transaction_timeout: &str, until_held_up: impl Fn(&Test, &Kms, i64)) {
+    let test = Test::new("clock-back", 1, -2 * HOUR_MS);
+    let mut kms =
+        Kms::start_ready(&test.settings.clone().env("KMS_TRANSACTION__TIMEOUT", transaction_timeout));
+    let now = test.clock.now_ms();
+    test.write("before", 50, |_| now);
+    test.write("ready", 100, |n| now + 30 * MINUTE_MS + n);
     test.await_arrived("before", 50);
     let foreign = test.scene.client.foreign(&unique("foreign"), Duration::from_mins(1));
     foreign.begin();
-    foreign.produce(&[test.scene.cancel("foreign").partition(0)]).unwrap();
-    until_held_up(&test, &kms, test.end_of_log());
+    let places = foreign.produce(&[test.scene.cancel("foreign").partition(0)]).unwrap();
+    test.clock.step(HOUR_MS);
+    kms.await_line("the clock was set forward by 3600.0 s", PATIENCE);
+    until_held_up(&test, &kms, places[0].offset + 1);
 
     test.clock.step(-HOUR_MS);
     kms.await_line("the clock was set back by 3600.0 s", PATIENCE);
     let now = test.clock.now_ms();
-    test.write("after", 50, |n| now + n * 10);
+    test.write("after", 50, |n| now + n * 40);
     foreign.abort().unwrap();
     test.await_arrived("after", 50);
     test.pass_sentinels();
-    assert_eq!(test.arrived("ready"), 0, "by the clock as it is now they are due in an hour");
-    test.clock.step(HOUR_MS);
+    assert_eq!(test.arrived("ready"), 0, "by the clock as it is now they are not due");
+    test.clock.set_off_by(0);
     test.await_arrived("ready", 100);
     test.pass_sentinels();
     assert_eq!(kms.sigterm_and_wait().code(), Some(0));

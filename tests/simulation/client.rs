@@ -24,7 +24,7 @@ use crate::planted::Planted;
 
 /// Messages to this destination are refused by the broker, each time.
 pub const REFUSING: &str = "refusing";
-/// This destination does not exist.
+/// This destination does not exist before all is calm.
 pub const MISSING: &str = "missing";
 /// The leader of this destination answers nobody: what is sent there is given up after [`GIVEN_UP_AFTER_US`].
 pub const SILENT: &str = "silent";
@@ -616,7 +616,8 @@ impl Transactions for SimTransactions<'_> {
         if self.seat.now_us() < self.seat.machine.cut_until_us.get() {
             return Err(SendError::Unavailable("the network is cut".to_owned()));
         }
-        if topic == MISSING { Err(SendError::UnknownTopic) } else { Ok(()) }
+        let is_missing = topic == MISSING && !self.seat.cluster.borrow().calm;
+        if is_missing { Err(SendError::UnknownTopic) } else { Ok(()) }
     }
 }
 

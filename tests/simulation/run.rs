@@ -659,7 +659,7 @@ impl Run {
             (0..self.instances.len()).filter(|&instance| self.instances[instance].is_alive).collect();
         let Some(&instance) = (!alive.is_empty()).then(|| &alive[self.index(alive.len())]) else { return };
         let now_us = self.now_us();
-        match self.random(0, 9) {
+        match self.random(0, 11) {
             0 | 1 => self.kill(instance),
             2 | 3 => {
                 let until_us = now_us + self.random(1_000, 30 * SECOND_US);
@@ -671,13 +671,13 @@ impl Run {
                 self.note(format_args!("instance {instance} is cut off until {until_us}"));
                 self.instances[instance].machine.cut_until_us.set(until_us);
             }
-            6 => {
-                let most_ms = if self.permille(200) { 3_600_000 } else { 10_000 };
+            6..=8 => {
+                let most_ms = if self.permille(500) { 3_600_000 } else { 10_000 };
                 let error_ms = self.random(0, 2 * most_ms) as i64 - most_ms as i64;
                 self.note(format_args!("the clock of instance {instance} is wrong by {error_ms} ms"));
                 self.instances[instance].machine.clock_error_ms.set(error_ms);
             }
-            7 => {
+            9 => {
                 let partition = self.index(self.owners.len());
                 if self.permille(300) {
                     self.cancel_all(partition);
@@ -686,7 +686,7 @@ impl Run {
                 let bound = self.may_go_before(partition);
                 self.cluster.borrow_mut().partitions[partition].delete_done(bound);
             }
-            8 => self.start_instance_if_few(),
+            10 => self.start_instance_if_few(),
             _ => self.later(0, Happening::Rebalance),
         }
     }
@@ -921,7 +921,7 @@ fn fired(partitions: &[Partition]) -> Fired {
 /// What cannot be delivered waits for ever, as it should.
 fn never_due_if_undeliverable(record: &mut Record) {
     if let Write::Schedule { due_ms, destination, .. } = &mut record.write
-        && [REFUSING, MISSING, SILENT].contains(&destination.as_str())
+        && [REFUSING, SILENT].contains(&destination.as_str())
     {
         *due_ms = i64::MAX;
     }
