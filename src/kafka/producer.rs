@@ -13,7 +13,7 @@ use crate::schedule::Headers;
 /// librdkafka retries a commit or abort whose answer is missing after `retry.backoff.ms` (set to 1000, ±20 %), out of sight. A
 /// commit slower than this may have been retried, and the delayed first request could end the *next* transaction of
 /// the same producer epoch: a new epoch is taken instead.
-const END_SUSPECT_AFTER: Duration = Duration::from_millis(800);
+pub const END_SUSPECT_AFTER: Duration = Duration::from_millis(800);
 
 /// How long a question about a new destination may hold the shard up.
 const DESTINATION_WAIT: Duration = Duration::from_secs(1);

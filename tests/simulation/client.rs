@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use corosensei::Yielder;
-use kafka_message_scheduler::kafka::producer::Mode;
+use kafka_message_scheduler::kafka::producer::{END_SUSPECT_AFTER, Mode};
 use kafka_message_scheduler::kafka::{
     Clock, Kind, Log, LogError, LogItem, LogRecord, Message, SendError, TransactionError, Transactions,
 };
@@ -32,8 +32,8 @@ pub const GIVEN_UP_AFTER_US: u64 = 2 * SECOND_US;
 
 /// librdkafka asks again after a second whether a transaction has ended; the first request may still arrive.
 const ASKS_AGAIN_AFTER_US: u64 = SECOND_US;
-/// As the product has it (`kafka::producer`): a producer whose transaction took that long to end is replaced.
-const END_SUSPECT_AFTER_US: u64 = 800_000;
+/// A producer whose transaction took that long to end is replaced.
+const END_SUSPECT_AFTER_US: u64 = END_SUSPECT_AFTER.as_micros() as u64;
 
 /// What an instance's shards have in common.
 #[derive(Debug, Default)]
