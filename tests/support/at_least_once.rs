@@ -92,6 +92,10 @@ pub fn versions<'r>(history: &'r History, fired: &Fired) -> Vec<Version<'r>> {
             let known =
                 all[begin..].iter_mut().find(|known: &&mut Version<'_>| known.payload_id == payload_id);
             if let Some(version) = known {
+                assert_eq!(
+                    version.due_ms, due_ms,
+                    "the history has one payload for two schedules: {record:?}"
+                );
                 version.tombstone = [version.tombstone, tombstone].into_iter().flatten().min();
                 version.following = following;
             } else {
