@@ -25,16 +25,28 @@ fn forbidden_in_a_transaction() -> (Cluster, Calls) {
     (cluster, calls)
 }
 
+/// The transaction has failed, and no message but `culprit` is said to be why. Mostly not even that is, unless librdkafka
+/// happens to ask about the topic meanwhile.
+#[track_caller]
+fn assert_nobody_else_is_named(calls: &mut Calls, culprit: usize) {
+    match calls.failures() {
+        Ok(named) => assert_eq!(named, [(culprit, SendError::NotAuthorized)]),
+        Err(outcome) => {
+            assert_eq!(outcome, Outcome::Failed(Kind::Abortable));
+            assert_eq!(calls.producer.failures(), []);
+        }
+    }
+}
+
 #[test]
 fn a_destination_that_fells_a_transaction_is_named_when_its_message_is_alone() {
     let (_cluster, mut calls) = forbidden_in_a_transaction();
 
-    // Together: all of them fall, and nobody is named who may not be it.
+    // Together: all of them fall, and nobody is named who is not it.
     for (tag, destination) in [DESTINATION, FORBIDDEN, DESTINATION].into_iter().enumerate() {
         calls.send(destination, b"value", tag).unwrap();
     }
-    assert_eq!(calls.failures(), Err(Outcome::Failed(Kind::Abortable)));
-    assert_eq!(calls.producer.failures(), []);
+    assert_nobody_else_is_named(&mut calls, 1);
     calls.succeed(Call::Abort);
 
     // One at a time.
@@ -65,8 +77,7 @@ fn a_message_that_comes_when_the_transaction_has_failed_is_not_to_blame() {
                 break;
             }
         }
-        assert_eq!(calls.failures(), Err(Outcome::Failed(Kind::Abortable)));
-        assert_eq!(calls.producer.failures(), []);
+        assert_nobody_else_is_named(&mut calls, 0);
         calls.succeed(Call::Abort);
         calls.whole_transaction();
     }
