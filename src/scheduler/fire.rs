@@ -633,15 +633,19 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
     }
 
     /// Appends an overtaken version again, with its headers, if it is still the newest. It fires once the new record is
-    /// read back (exactly-once: once it is committed).
+    /// read back (exactly-once: once it is committed). The record says which version it repeats: without transactions
+    /// there may be a newer one by now, which is not read yet.
     pub(super) fn rewrite(&mut self, handle: Handle) -> Result<Written, Interrupted> {
-        let Some(view) = self.shard.pending().view(handle) else { return Ok(Written::NotPending) };
+        let Self { shard, transactions, firing, applier, settings, .. } = self;
+        let Some(view) = shard.pending().view(handle) else { return Ok(Written::NotPending) };
         let mut value = Vec::new();
         crate::codec::encode(view.format, &view.schedule, &mut value);
-        if self.settings.mode == Mode::Transactional {
-            self.transactions.begin()?;
+        let headers = &mut firing.headers;
+        applier.repetition_headers(&view, headers);
+        if settings.mode == Mode::Transactional {
+            transactions.begin()?;
         }
-        self.transactions.append(view.id, Some(&value), view.record_headers)?;
+        transactions.append(view.id, Some(&value), headers.as_headers())?;
         if self.settings.mode == Mode::Plain {
             let offsets = self.until_answered(|this| this.transactions.appended(SLICE))?;
             return Ok(Written::At(offsets[0]));

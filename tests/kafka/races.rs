@@ -2,12 +2,12 @@
 //!
 //! Each storm prints a line of figures: `./test --test kafka -- --nocapture races` shows them.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::thread;
 use std::time::Duration;
 
 use crate::scene::{Dice, Scene, payload, sleep_until, write_at};
-use crate::support::at_least_once::{judge_at_least_once, overtaken};
+use crate::support::at_least_once::overtaken;
 use crate::support::client::{Foreign, NewRecord, Seen, unique};
 use crate::support::kms::{Kms, Settings};
 use crate::support::{PATIENCE, now_ms, poll_until};
@@ -243,27 +243,21 @@ impl Raged {
         assert!(now_ms() < self.second_due_ms(), "the updates fell due before the log could be looked at");
         self.come_back_compacted();
 
-        let mut kms = Kms::start_ready(&self.settings);
-        let updates = (0..KEYS).filter(|n| self.storm.change(*n) == Change::Update);
-        let all_arrived = poll_until(PATIENCE, || {
-            let arrived = self.arrived();
-            updates.clone().all(|n| arrived.of(n, 2) > 0).then_some(())
-        });
-        assert!(all_arrived.is_some(), "an update is lost");
-        self.scene.pass_sentinels();
-        assert_eq!(kms.sigterm_and_wait().code(), Some(0));
+        // Nothing crashed, so the windows in which this mode doubles were not entered.
+        self.scene.assert_nothing_lost_nor_doubled(&self.settings);
 
         let history = self.scene.history(i64::MAX);
-        let fired = self.fired();
-        let fired: Vec<_> = fired.iter().collect();
-        // Nothing crashed, so the windows in which this mode doubles were not entered.
-        judge_at_least_once(&history, &fired, true).assert_clean();
-        let overtaken = overtaken(&history, &fired);
+        let notes = self.scene.notes();
+        let notes: Vec<_> = notes.iter().collect();
+        let overtaken = overtaken(&history, &notes);
         let arrived = self.arrived();
+        for n in 0..KEYS {
+            let update = usize::from(self.storm.change(n) == Change::Update);
+            assert_eq!(arrived.of(n, 2), update, "the update of {}", key(n));
+        }
         let first = (0..KEYS).filter(|n| arrived.of(*n, 1) > 0).count();
         let windows = overtaken.by_updates + overtaken.by_cancels;
-        let is_update = |seen: &&Seen| seen.value_text().contains(&self.second_due_ms().to_string());
-        let repeated = self.scene.committed().iter().filter(is_update).count() - updates.count();
+        let repeated: usize = notes.iter().map(|notes| notes.repetitions.len()).sum();
         self.report(
             KEYS - first,
             &format!(
@@ -308,18 +302,6 @@ impl Raged {
         }
     }
 
-    /// Which version each tombstone says it fired, by partition.
-    fn fired(&self) -> Vec<BTreeMap<i64, i64>> {
-        let mut fired = vec![BTreeMap::new(); 2];
-        for seen in self.scene.committed() {
-            let Some(version) = seen.header("kms-fired") else { continue };
-            let version = String::from_utf8_lossy(version);
-            let (_, offset) = version.rsplit_once(':').expect("it ends with an offset");
-            fired[seen.partition as usize].insert(seen.offset, offset.parse().unwrap());
-        }
-        fired
-    }
-
     fn report(&self, in_time: usize, rest: &str) {
         let Storm { name, changes, in_transactions, together, max_count, delivery } = self.storm;
         let aborted = (0..KEYS).filter(|n| self.storm.change(*n) == Change::None).count();
@@ -344,8 +326,8 @@ impl Raged {
         let mut seen_before = HashSet::new();
         let is_well_aimed = |seen: &Seen| {
             let Some((n, due_ms)) = due_ms.get(&seen.key_text()) else { return false };
+            // Tombstones and repetitions have headers.
             let is_change = seen.headers.is_empty() && self.is_change(*n, seen.value.as_deref());
-            // An update that was written again counts once.
             is_change && seen_before.insert(*n) && (seen.timestamp_ms - due_ms).abs() <= AIM_MS
         };
         self.scene.committed().into_iter().filter(is_well_aimed).count()

@@ -15,6 +15,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::{Value, json};
 
 use crate::judged;
+use crate::support::at_least_once::{Notes, judge_at_least_once};
 use crate::support::broker::Broker;
 use crate::support::client::{Client, Isolation, NewRecord, Place, Reader, Seen, unique};
 use crate::support::history::{History, Record, Verdict, Write, payload_id};
@@ -136,6 +137,16 @@ impl Scene {
         self.kept.lock().unwrap().values().cloned().collect()
     }
 
+    /// What the headers of the records say, by partition.
+    pub fn notes(&self) -> Vec<Notes> {
+        let mut notes = vec![Notes::default(); self.client.partitions(&self.schedules) as usize];
+        for seen in self.committed() {
+            let headers = seen.headers.iter().map(|(name, value)| (&**name, value.as_deref()));
+            notes[seen.partition as usize].take(seen.offset, headers);
+        }
+        notes
+    }
+
     /// Judges what happened until now; schedules due by `until_ms` should have fired.
     pub fn verdict(&self, until_ms: i64) -> Verdict {
         self.history(until_ms).judge()
@@ -162,6 +173,23 @@ impl Scene {
         verdict.assert_clean();
         println!("{}: {} messages right", self.schedules, verdict.right);
         verdict.right
+    }
+
+    /// The same at-least-once, where nothing crashed.
+    #[track_caller]
+    pub fn assert_nothing_lost_nor_doubled(&self, settings: &Settings) {
+        let mut last = Kms::start_ready(settings);
+        self.pass_sentinels();
+        let mut verdict = Verdict::default();
+        // What was overtaken is written again first.
+        poll_until(PATIENCE, || {
+            let notes = self.notes();
+            let notes: Vec<_> = notes.iter().collect();
+            verdict = judge_at_least_once(&self.history(i64::MAX), &notes, true);
+            verdict.lost.is_empty().then_some(())
+        });
+        assert_eq!(last.sigterm_and_wait().code(), Some(0), "the last instance stops in good order");
+        verdict.assert_clean();
     }
 
     /// Sends one schedule through every partition. A shard fires in order of due times, so when these have arrived,

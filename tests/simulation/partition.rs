@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use crate::at_least_once::Notes;
 use crate::history::{self, Write};
 use kafka_message_scheduler::codec::{self, Scratch};
 use kafka_message_scheduler::schedule::{Format, Headers};
@@ -41,8 +42,7 @@ pub struct Partition {
     open: BTreeMap<u64, i64>,
     /// Every record that was ever committed, whatever became of it.
     accepted: Vec<history::Record>,
-    /// Of the scheduler's tombstones: which version each says it fired, by offsets.
-    fired: BTreeMap<i64, i64>,
+    notes: Notes,
     number: i32,
 }
 
@@ -186,19 +186,14 @@ impl Partition {
         &self.accepted
     }
 
-    /// Of the scheduler's tombstones: which version each says it fired, by offsets.
-    pub fn fired(&self) -> &BTreeMap<i64, i64> {
-        &self.fired
+    /// What their headers say.
+    pub fn notes(&self) -> &Notes {
+        &self.notes
     }
 
     fn accept(&mut self, offset: i64, record: &Stored) {
-        let mut headers = Headers::from_trusted(&record.headers).iter();
-        if let Some(fired) = headers.find(|header| header.name == "kms-fired").and_then(|header| header.value)
-        {
-            let text = std::str::from_utf8(fired).expect("the scheduler writes text");
-            let version = text.rsplit(':').next().and_then(|version| version.parse().ok());
-            self.fired.insert(offset, version.expect("it ends with an offset"));
-        }
+        let headers = Headers::from_trusted(&record.headers);
+        self.notes.take(offset, headers.iter().map(|header| (header.name, header.value)));
         self.accepted.push(history::Record {
             topic: "schedules".to_owned(),
             partition: self.number,

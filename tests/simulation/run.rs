@@ -265,8 +265,8 @@ impl Run {
         let verdict = match self.plan.mode {
             Mode::Transactional => history.judge(),
             Mode::Plain => {
-                let fired: Vec<_> = cluster.partitions.iter().map(Partition::fired).collect();
-                judge_at_least_once(&history, &fired, self.plan.peaceful)
+                let notes: Vec<_> = cluster.partitions.iter().map(Partition::notes).collect();
+                judge_at_least_once(&history, &notes, self.plan.peaceful)
             }
         };
         let mut wrongs = cluster.broken_rules.clone();
