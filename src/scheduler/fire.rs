@@ -79,8 +79,9 @@ impl Firing {
         self.cleared.clear();
     }
 
-    fn shrink(&mut self) {
-        self.count_limit = (self.count_limit / 2).max(1);
+    /// Half as many as were tried in vain.
+    fn shrink(&mut self, count: usize) {
+        self.count_limit = (self.count_limit.min(count) / 2).max(1);
     }
 
     fn grow(&mut self) {
@@ -321,7 +322,7 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
         if !self.shard.all_current(&handles) {
             self.abort_cleanly()?;
             // Others may be written all the time, too: a smaller batch is more likely to be left alone.
-            self.firing.shrink();
+            self.firing.shrink(handles.len());
             let until_ms = self.clock.monotonic_ms() + CONTESTED_REST_MS;
             self.firing.resting.extend(self.shard.take_contested().into_iter().map(|id| (id, until_ms)));
             self.shard.release();
@@ -366,7 +367,7 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
                 "own records are not contiguous"
             );
             self.abort_cleanly()?;
-            self.firing.shrink();
+            self.firing.shrink(count);
             return Ok(Appended::NotNow);
         }
         if base < self.shard.applied() {
