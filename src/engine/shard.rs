@@ -41,6 +41,9 @@ pub enum Change<'a> {
         schedule: Schedule<'a>,
         /// The headers of the record itself.
         record_headers: Headers<'a>,
+        /// The offset of the version that the record repeats, when it says that it repeats one of this very partition of
+        /// this very topic. A version between the two was not known to whoever repeated it, and must not be lost.
+        repeats: Option<i64>,
     },
     /// The key has no schedule any more.
     Tombstone {
@@ -65,7 +68,8 @@ pub enum Applied {
     Unknown,
     /// Older than what is held, or read before: nothing changed.
     Stale,
-    /// A tombstone for an older version overtook this one in the log; it is held back and must be written again.
+    /// A tombstone for an older version, or a repetition of one, overtook this one in the log; it is held back and must be
+    /// written again.
     Overtaken(Handle),
 }
 
@@ -156,7 +160,13 @@ impl Shard {
             return Applied::Stale;
         }
         let applied = match change {
-            Change::Schedule { format, schedule, record_headers } => {
+            Change::Schedule { repeats: Some(repeated), .. }
+                if let Some(newer) = self.newer_than(*repeated, id, offset) =>
+            {
+                self.pending.hold(newer);
+                Applied::Overtaken(newer)
+            }
+            Change::Schedule { format, schedule, record_headers, .. } => {
                 match self.pending.upsert(id, offset, *format, schedule, *record_headers) {
                     Upserted::Inserted => Applied::Inserted,
                     Upserted::Replaced { previous } => {
@@ -277,17 +287,21 @@ impl Shard {
 
     /// Applies a tombstone that acknowledges the firing of the version `fired`.
     fn acknowledge(&mut self, offset: i64, id: &[u8], fired: i64) -> Applied {
-        let overtaken = self.pending.get(id).and_then(|(handle, held)| {
-            let newer_than_fired = fired < held.offset && held.offset < offset;
-            newer_than_fired.then_some(handle)
-        });
-        match overtaken {
+        match self.newer_than(fired, id, offset) {
             Some(handle) => {
                 self.pending.hold(handle);
                 Applied::Overtaken(handle)
             }
             None => self.remove(offset, id),
         }
+    }
+
+    /// The version that is held of an ID, if it lies between the offsets `version` and `record`: whoever wrote that record
+    /// for that version did not know of it.
+    fn newer_than(&self, version: i64, id: &[u8], record: i64) -> Option<Handle> {
+        let (handle, held) = self.pending.get(id)?;
+        let lies_between = version < held.offset && held.offset < record;
+        lies_between.then_some(handle)
     }
 }
 
@@ -302,8 +316,16 @@ mod tests {
     fn put(shard: &mut Shard, offset: i64, id: &[u8], due_ms: i64) -> Applied {
         let due = DueTime::from_epoch_ms(due_ms);
         let schedule = Schedule { due, topic: "t", key: id, value: None, headers: Headers::default() };
-        let change = Change::Schedule { format: Format::Json, schedule, record_headers: Headers::default() };
+        let record_headers = Headers::default();
+        let change = Change::Schedule { format: Format::Json, schedule, record_headers, repeats: None };
         shard.apply(offset, id, &change)
+    }
+
+    fn repeat(shard: &mut Shard, offset: i64, id: &[u8], due_ms: i64, repeated: i64) -> Applied {
+        let due = DueTime::from_epoch_ms(due_ms);
+        let schedule = Schedule { due, topic: "t", key: id, value: None, headers: Headers::default() };
+        let (format, record_headers, repeats) = (Format::Json, Headers::default(), Some(repeated));
+        shard.apply(offset, id, &Change::Schedule { format, schedule, record_headers, repeats })
     }
 
     fn live() -> Shard {
@@ -440,6 +462,26 @@ mod tests {
         // Of the version itself it is a plain tombstone.
         shard.release();
         assert_eq!(shard.apply(6, b"a", &Change::Tombstone { fired: Some(5) }), Applied::Removed);
+    }
+
+    #[test]
+    fn a_version_that_a_repetition_of_an_older_one_overtook_is_held_until_it_is_written_again() {
+        let mut shard = live();
+        put(&mut shard, 3, b"a", 5);
+        assert_eq!(repeat(&mut shard, 4, b"a", 5, 3), Applied::Replaced, "it repeats what is held");
+        put(&mut shard, 5, b"a", 6);
+        let overtaken = repeat(&mut shard, 6, b"a", 5, 4);
+        assert!(matches!(overtaken, Applied::Overtaken(handle) if handle.offset() == 5));
+        assert_eq!((sealed(&mut shard, 10), shard.applied()), (vec![], 7), "held");
+        assert_eq!(repeat(&mut shard, 7, b"a", 6, 5), Applied::Replaced);
+        assert_eq!(sealed(&mut shard, 10).len(), 1);
+    }
+
+    #[test]
+    fn a_repetition_of_what_is_not_there_any_more_is_a_schedule() {
+        let mut shard = live();
+        assert_eq!(repeat(&mut shard, 4, b"a", 5, 3), Applied::Inserted);
+        assert_eq!(sealed(&mut shard, 10).len(), 1);
     }
 
     #[test]

@@ -82,8 +82,9 @@ impl Firing {
         self.refused.get(topic).is_some_and(|(until_ms, _)| now_ms < *until_ms)
     }
 
-    pub(super) fn shrink(&mut self) {
-        self.count_limit = (self.count_limit / 2).max(1);
+    /// Half as many as were tried in vain.
+    pub(super) fn shrink(&mut self, count: usize) {
+        self.count_limit = (self.count_limit.min(count) / 2).max(1);
     }
 
     fn grow(&mut self) {
@@ -246,7 +247,7 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
             Decision::Commit { base } => base,
             Decision::Overruled => {
                 // Others may be written all the time, too: a smaller batch is more likely to be left alone.
-                self.firing.shrink();
+                self.firing.shrink(handles.len());
                 let until_ms = self.clock.monotonic_ms() + CONTESTED_REST_MS;
                 self.firing.resting.extend(self.shard.take_contested().into_iter().map(|id| (id, until_ms)));
                 self.shard.release();

@@ -1,6 +1,7 @@
 //! From a record of the log to a change of the set: decode, apply, count, complain.
 
 use crate::codec::{self, DecodeError, Scratch};
+use crate::engine::View;
 use crate::engine::shard::{Applied, Change, Shard};
 use crate::kafka::LogRecord;
 use crate::schedule::{DueTime, Format, Headers, HeadersBuf, Schedule};
@@ -12,6 +13,9 @@ use super::throttle::Throttle;
 pub(super) const EXPIRED_HEADER: &str = "schedule:expired";
 /// The header that says which version was fired: `{topic id}:{partition}:{offset}`.
 pub(super) const FIRED_HEADER: &str = "kms-fired";
+
+/// The header that says which version a record repeats, in the same form.
+const REPEATS_HEADER: &str = "kms-repeats";
 
 /// When a record is applied, by both clocks.
 #[derive(Clone, Copy, Debug)]
@@ -25,8 +29,8 @@ pub(super) struct Applier {
     topic: String,
     partition: i32,
     format: Format,
-    /// `{topic id}:{partition}:`, what the fired header of this very partition begins with; known after the fence.
-    fired_prefix: Option<String>,
+    /// `{topic id}:{partition}:`, what a version of this very partition begins with in a header; known after the fence.
+    version_prefix: Option<String>,
     topic_id: Option<String>,
     /// Where records that are no schedules are copied to.
     rejections_topic: Option<String>,
@@ -57,7 +61,7 @@ impl Applier {
             topic: topic.to_owned(),
             partition,
             format,
-            fired_prefix: None,
+            version_prefix: None,
             topic_id: None,
             scratch: Scratch::default(),
             complaints: Throttle::default(),
@@ -69,7 +73,7 @@ impl Applier {
     pub(super) fn identify(&mut self, topic_id: &str) -> bool {
         let same = self.topic_id.as_deref().is_none_or(|known| known == topic_id);
         self.topic_id = Some(topic_id.to_owned());
-        self.fired_prefix = Some(format!("{topic_id}:{}:", self.partition));
+        self.version_prefix = Some(format!("{topic_id}:{}:", self.partition));
         same
     }
 
@@ -82,18 +86,31 @@ impl Applier {
     ///
     /// One that was skipped was not fired, so it is no expired one: a cancel, as far as others can tell.
     pub(super) fn tombstone_headers(&self, offset: i64, skipped: bool, out: &mut HeadersBuf) {
-        use std::io::Write as _;
-        let prefix =
-            self.fired_prefix.as_deref().expect("a topic is identified before anything is written to it");
-        let mut fired = [0u8; 96];
-        let mut rest = &mut fired[..];
-        write!(rest, "{prefix}{offset}").expect("a topic ID has 22 characters, the numbers at most 31");
-        let unused = rest.len();
         out.clear();
         if !skipped {
             out.push(EXPIRED_HEADER, Some(b"true"));
         }
-        out.push(FIRED_HEADER, Some(&fired[..fired.len() - unused]));
+        self.push_version(FIRED_HEADER, offset, out);
+    }
+
+    /// The headers of the record that repeats this version: its own, and which version it repeats.
+    pub(super) fn repetition_headers(&self, view: &View<'_>, out: &mut HeadersBuf) {
+        out.clear();
+        for header in view.record_headers.iter().filter(|header| header.name != REPEATS_HEADER) {
+            out.push(header.name, header.value);
+        }
+        self.push_version(REPEATS_HEADER, view.offset, out);
+    }
+
+    fn push_version(&self, name: &str, offset: i64, out: &mut HeadersBuf) {
+        use std::io::Write as _;
+        let prefix =
+            self.version_prefix.as_deref().expect("a topic is identified before anything is written to it");
+        let mut version = [0u8; 96];
+        let mut rest = &mut version[..];
+        write!(rest, "{prefix}{offset}").expect("a topic ID has 22 characters, the numbers at most 31");
+        let unused = rest.len();
+        out.push(name, Some(&version[..version.len() - unused]));
     }
 
     /// The first rejected records.
@@ -126,8 +143,12 @@ impl Applier {
         match codec::decode(self.format, value, &mut self.scratch) {
             Ok(schedule) => {
                 counters.updates.increment();
-                let change =
-                    Change::Schedule { format: self.format, schedule, record_headers: record.headers };
+                let change = Change::Schedule {
+                    format: self.format,
+                    schedule,
+                    record_headers: record.headers,
+                    repeats: version_in(REPEATS_HEADER, record.headers, self.version_prefix.as_deref()),
+                };
                 let applied = shard.apply(record.offset, id, &change);
                 if matches!(applied, Applied::Inserted | Applied::Replaced) {
                     counters.stored.increment();
@@ -175,8 +196,8 @@ impl Applier {
         headers.push("kms-source", Some(source.as_bytes()));
         let due = DueTime::from_epoch_ms(wall_ms);
         let schedule = Schedule { due, topic, key: id, value: Some(value), headers: headers.as_headers() };
-        let record_headers = record.headers;
-        shard.apply(record.offset, id, &Change::Schedule { format: self.format, schedule, record_headers })
+        let (format, record_headers) = (self.format, record.headers);
+        shard.apply(record.offset, id, &Change::Schedule { format, schedule, record_headers, repeats: None })
     }
 
     fn apply_tombstone(
@@ -187,7 +208,7 @@ impl Applier {
         counters: &TopicCounters,
     ) -> Applied {
         let expired = is_expired(record.headers);
-        let fired = self.fired_offset(record.headers);
+        let fired = version_in(FIRED_HEADER, record.headers, self.version_prefix.as_deref());
         let applied = shard.apply(record.offset, id, &Change::Tombstone { fired });
         let deletes = if expired { &counters.deletes_expired } else { &counters.deletes_canceled };
         deletes.increment();
@@ -210,12 +231,6 @@ impl Applier {
         applied
     }
 
-    fn fired_offset(&self, headers: Headers<'_>) -> Option<i64> {
-        let prefix = self.fired_prefix.as_deref()?;
-        let header = headers.iter().find(|header| header.name.eq_ignore_ascii_case(FIRED_HEADER))?;
-        std::str::from_utf8(header.value?).ok()?.strip_prefix(prefix)?.parse().ok()
-    }
-
     fn complain(&mut self, offset: i64, reason: String, now_ms: u64) {
         if let Some(unsaid) = self.complaints.admit(now_ms) {
             tracing::warn!(
@@ -230,6 +245,12 @@ impl Applier {
             self.examples.push(Rejection { offset, reason });
         }
     }
+}
+
+/// The offset of the version that this header names, if it is one of the partition with this prefix.
+fn version_in(name: &str, headers: Headers<'_>, prefix: Option<&str>) -> Option<i64> {
+    let header = headers.iter().find(|header| header.name.eq_ignore_ascii_case(name))?;
+    std::str::from_utf8(header.value?).ok()?.strip_prefix(prefix?)?.parse().ok()
 }
 
 /// Name and value match without regard to case, as the original reads them.

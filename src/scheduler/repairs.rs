@@ -6,7 +6,7 @@ use crate::engine::Handle;
 use crate::engine::shard::Phase;
 use crate::kafka::producer::Mode;
 use crate::kafka::{Clock, Kind, Log, Transactions};
-use crate::schedule::Headers;
+use crate::schedule::HeadersBuf;
 
 use super::runner::{Interrupted, Runner};
 use super::transaction::{Decision, Written};
@@ -53,13 +53,14 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
     }
 
     /// Appends an overtaken version again, with its headers, if it is still the newest. It fires once the new record is
-    /// read back (exactly-once: once it is committed).
+    /// read back (exactly-once: once it is committed). The record says which version it repeats: without transactions
+    /// there may be a newer one by now, which is not read yet.
     fn rewrite(&mut self, handle: Handle) -> Result<Written, Interrupted> {
         let Some(view) = self.shard.pending().view(handle) else { return Ok(Written::NotPending) };
-        let mut value = Vec::new();
+        let (id, mut value, mut headers) = (view.id.to_vec(), Vec::new(), HeadersBuf::new());
         crate::codec::encode(view.format, &view.schedule, &mut value);
-        let (id, headers) = (view.id.to_vec(), view.record_headers.as_packed().to_vec());
-        let headers = Headers::from_trusted(&headers);
+        self.applier.repetition_headers(&view, &mut headers);
+        let headers = headers.as_headers();
         if self.settings.mode == Mode::Plain {
             return Ok(Written::At(self.write_plainly(&id, Some(&value), headers)?));
         }

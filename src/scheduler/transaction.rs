@@ -94,7 +94,7 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
                 "own records are not contiguous"
             );
             self.abort_cleanly()?;
-            self.firing.shrink();
+            self.firing.shrink(count);
             return Ok(None);
         }
         if base < self.shard.applied() {

@@ -15,7 +15,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::{Value, json};
 
 use crate::judged;
-use crate::support::at_least_once::Fired;
+use crate::support::at_least_once::{Fired, judge_at_least_once};
 use crate::support::broker::Broker;
 use crate::support::client::{Client, Isolation, NewRecord, Place, Reader, Seen, unique};
 use crate::support::history::{History, Record, Verdict, Write, payload_id};
@@ -199,6 +199,22 @@ impl Scene {
         verdict.assert_clean();
         println!("{}: {} messages right", self.schedules, verdict.right);
         verdict.right
+    }
+
+    /// The same at-least-once, where nothing crashed. What was changed too late may have come all the same.
+    #[track_caller]
+    pub fn assert_nothing_lost_nor_doubled(&self, settings: &Settings) {
+        let mut last = Kms::start_ready(settings);
+        self.pass_sentinels();
+        let mut verdict = Verdict::default();
+        // What was overtaken is written again first.
+        poll_until(PATIENCE, || {
+            verdict = judge_at_least_once(&self.history(i64::MAX), &self.fired());
+            verdict.lost.is_empty().then_some(())
+        });
+        assert_eq!(last.sigterm_and_wait().code(), Some(0), "the last instance stops in good order");
+        verdict.stale.clear();
+        verdict.assert_clean();
     }
 
     /// Sends one schedule through every partition. A shard fires in order of due times, so when these have arrived,
