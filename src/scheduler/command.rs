@@ -34,7 +34,8 @@ pub enum Action {
     Get,
 }
 
-/// The definite answer to a command.
+/// The definite answer to a command. There is none, the channel being closed, when the shard ended before it was decided, and
+/// without transactions when an attempt was made of which nobody knows what came.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
     /// Written, at this offset of the shard's partition.

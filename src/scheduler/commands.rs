@@ -2,6 +2,7 @@
 
 use crate::codec::{self, Scratch};
 use crate::engine::shard::Phase;
+use crate::kafka::producer::Mode;
 use crate::kafka::{Clock, Kind, Log, Transactions};
 
 use super::command::{Action, Answer, Command, FoundSchedule};
@@ -10,12 +11,32 @@ use super::transaction::Written;
 
 const COMMANDS_PER_ROUND: usize = 64;
 
+/// A command that was taken from the lane and is not answered yet.
+pub(super) struct Waiting {
+    pub(super) command: Command,
+    /// Without transactions an attempt was made of which nobody knows what came.
+    maybe_written: bool,
+}
+
+impl Waiting {
+    pub(super) fn new(command: Command) -> Self {
+        Self { command, maybe_written: false }
+    }
+
+    /// Answers; unless that would say that nothing was written, and nobody knows.
+    fn answer(self, with: Answer) {
+        if !self.maybe_written || matches!(with, Answer::Done { .. } | Answer::Found(_)) {
+            answer(self.command, with);
+        }
+    }
+}
+
 impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
     pub(super) fn take_commands(&mut self) {
         while self.waiting.len() < COMMANDS_PER_ROUND
             && let Ok(command) = self.commands.try_recv()
         {
-            self.waiting.push_back(command);
+            self.waiting.push_back(Waiting::new(command));
         }
     }
 
@@ -27,12 +48,12 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
         // A commit that was too slow ends this: nothing more is written by that producer.
         while self.shard.phase() == Phase::Live
             && !self.is_blocked()
-            && let Some(command) = self.waiting.pop_front()
+            && let Some(waiting) = self.waiting.pop_front()
         {
             // Those before it took their time.
-            if self.clock.monotonic_ms() > command.deadline_ms {
-                answer(command, Answer::Expired);
-            } else if !self.write_command(command)? {
+            if self.clock.monotonic_ms() > waiting.command.deadline_ms {
+                waiting.answer(Answer::Expired);
+            } else if !self.write_command(waiting)? {
                 break;
             }
         }
@@ -41,23 +62,23 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
 
     /// Answers the commands that write nothing, which another producer's open transaction does not hold up.
     fn answer_without_writing(&mut self) {
-        for command in std::mem::take(&mut self.waiting) {
-            if self.clock.monotonic_ms() > command.deadline_ms {
-                answer(command, Answer::Expired);
+        for waiting in std::mem::take(&mut self.waiting) {
+            if self.clock.monotonic_ms() > waiting.command.deadline_ms {
+                waiting.answer(Answer::Expired);
                 continue;
             }
-            match &command.action {
+            match &waiting.command.action {
                 Action::Get => {
-                    let found = self.find(&command.id);
-                    answer(command, found);
+                    let found = self.find(&waiting.command.id);
+                    waiting.answer(found);
                 }
                 Action::Put { value } => {
                     match codec::decode(self.settings.format, value, &mut Scratch::default()) {
-                        Ok(_) => self.waiting.push_back(command),
-                        Err(error) => answer(command, Answer::Refused(error.to_string())),
+                        Ok(_) => self.waiting.push_back(waiting),
+                        Err(error) => waiting.answer(Answer::Refused(error.to_string())),
                     }
                 }
-                Action::Cancel => self.waiting.push_back(command),
+                Action::Cancel => self.waiting.push_back(waiting),
             }
         }
     }
@@ -75,27 +96,31 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
 
     /// Writes a command's record in a verified transaction and answers by what the log held at that point. False: it
     /// could not be decided yet and waits for the next round.
-    fn write_command(&mut self, command: Command) -> Result<bool, Interrupted> {
+    fn write_command(&mut self, mut waiting: Waiting) -> Result<bool, Interrupted> {
+        let command = &waiting.command;
         let value = match &command.action {
             Action::Put { value } => Some(value.as_slice()),
             Action::Cancel | Action::Get => None,
         };
         match self.write_one(&command.id, value, value.is_none()) {
-            Ok(Written::At(offset)) => answer(command, Answer::Done { offset }),
-            Ok(Written::NotPending) => answer(command, Answer::NotPending),
+            Ok(Written::At(offset)) => waiting.answer(Answer::Done { offset }),
+            Ok(Written::NotPending) => waiting.answer(Answer::NotPending),
             Ok(Written::NotNow) => {
-                self.waiting.push_front(command);
+                self.waiting.push_front(waiting);
                 return Ok(false);
             }
             Err((interrupted, appended)) => {
                 // Not committed for certain unless a commit was tried; then the log will tell.
                 match (appended, &interrupted) {
-                    (Some(offset), _) => self.unresolved = Some((offset, command)),
+                    (Some(offset), _) => self.unresolved = Some((offset, waiting.command)),
                     (None, Interrupted::Transaction(error)) if error.kind == Kind::Abortable => {
                         // Its record is refused, and would be again.
-                        answer(command, Answer::Refused(error.to_string()));
+                        waiting.answer(Answer::Refused(error.to_string()));
                     }
-                    (None, _) => self.waiting.push_front(command),
+                    (None, _) => {
+                        waiting.maybe_written |= self.settings.mode == Mode::Plain;
+                        self.waiting.push_front(waiting);
+                    }
                 }
                 return Err(interrupted);
             }
@@ -106,7 +131,7 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
     /// The log was caught up with after a transaction of unknown outcome: a record that was not met was not committed.
     pub(super) fn resolve_command(&mut self) {
         if let Some((_, command)) = self.unresolved.take() {
-            self.waiting.push_front(command);
+            self.waiting.push_front(Waiting::new(command));
         }
     }
 }

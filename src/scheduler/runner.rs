@@ -13,7 +13,7 @@ use crate::kafka::clock::ClockSteps;
 use crate::kafka::{Clock, Kind, Log, LogError, LogItem, TransactionError, Transactions};
 
 use super::command::{Answer, Command};
-use super::commands::answer;
+use super::commands::{Waiting, answer};
 use super::fire::Firing;
 use super::order::{Control, Order};
 use super::publish::Progress;
@@ -84,7 +84,7 @@ pub struct Runner<L, T, C> {
     pub(super) firing: Firing,
     pub(super) commands: Receiver<Command>,
     /// Taken from the lane, not yet begun.
-    pub(super) waiting: VecDeque<Command>,
+    pub(super) waiting: VecDeque<Waiting>,
     /// A command whose record was appended at this offset in a transaction of unknown outcome.
     pub(super) unresolved: Option<(i64, Command)>,
     /// Versions that an acknowledgement of an older one overtook; to be written again.

@@ -356,6 +356,8 @@ impl<'y> SimTransactions<'y> {
                 ("commit" | "abort" | "fence", 0) => (Kind::Fatal, When::Before),
                 ("commit" | "abort" | "fence", _) => (Kind::Fatal, When::After),
                 (_, 0) => (Kind::Abortable, When::Before),
+                // Without transactions, nobody says of a record that was written that it is refused.
+                ("append", 1) if self.mode == Mode::Plain => (Kind::Fatal, When::After),
                 (_, 1) => (Kind::Abortable, When::After),
                 (_, _) => (Kind::Fatal, When::After),
             });

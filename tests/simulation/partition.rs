@@ -156,9 +156,10 @@ impl Partition {
     /// Deletes what lies before `bound` and the first record that still means something: `DeleteRecords` by a careful
     /// operator.
     pub fn delete_done(&mut self, bound: i64) {
+        // What is not committed yet may never be.
         let mut last = HashMap::new();
         for (offset, record) in &self.records {
-            if record.state != State::Aborted {
+            if record.state == State::Committed {
                 last.insert(record.key.clone(), *offset);
             }
         }

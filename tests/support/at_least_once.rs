@@ -2,7 +2,7 @@
 //!
 //! As pure as the judge of exactly-once delivery, on which it builds.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 
 use super::history::{History, Record, Verdict, Write};
@@ -53,7 +53,7 @@ pub struct Version<'r> {
     pub due_ms: i64,
     /// The offset of the first tombstone that says it fired.
     tombstone: Option<i64>,
-    /// What was written after the last of them, tombstones left aside.
+    /// What was written after the first of them, tombstones and repairs left aside.
     following: Option<&'r Record>,
 }
 
@@ -85,22 +85,24 @@ pub fn versions<'r>(history: &'r History, fired: &Fired) -> Vec<Version<'r>> {
     for writes in all_writes.values_mut() {
         writes.sort_by_key(|record| record.offset);
         let begin = all.len();
-        for (index, &record) in writes.iter().enumerate() {
+        let mut payloads = HashSet::new();
+        // A repair changes nothing: it repeats a version, and what came after that still came after it.
+        let (originals, repetitions): (Vec<&Record>, Vec<&Record>) =
+            writes.iter().copied().partition(|record| match record.write {
+                Write::Schedule { payload_id, .. } => payloads.insert(payload_id),
+                _ => true,
+            });
+        let tombstone_of = |record: &Record| fired.get(&(record.partition, record.offset)).copied();
+        for (index, &record) in originals.iter().enumerate() {
             let Write::Schedule { payload_id, due_ms, .. } = record.write else { continue };
-            let tombstone = fired.get(&(record.partition, record.offset)).copied();
-            let following = writes.get(index + 1).copied();
-            let known =
-                all[begin..].iter_mut().find(|known: &&mut Version<'_>| known.payload_id == payload_id);
-            if let Some(version) = known {
-                assert_eq!(
-                    version.due_ms, due_ms,
-                    "the history has one payload for two schedules: {record:?}"
-                );
-                version.tombstone = [version.tombstone, tombstone].into_iter().flatten().min();
-                version.following = following;
-            } else {
-                all.push(Version { record, payload_id, due_ms, tombstone, following });
-            }
+            let (tombstone, following) = (tombstone_of(record), originals.get(index + 1).copied());
+            all.push(Version { record, payload_id, due_ms, tombstone, following });
+        }
+        for repetition in repetitions {
+            let Write::Schedule { payload_id, .. } = repetition.write else { continue };
+            let repeated = all[begin..].iter_mut().find(|known| known.payload_id == payload_id);
+            let repeated = repeated.expect("a payload was met before it was met again");
+            repeated.tombstone = [repeated.tombstone, tombstone_of(repetition)].into_iter().flatten().min();
         }
     }
     all
@@ -157,6 +159,13 @@ mod tests {
         let both = repaired().arrives(1, DUE).arrives(2, DUE);
         assert_eq!(both.counts(), [1, 0, 0, 0, 1], "the first came although it was replaced, in its window");
         assert_eq!(repaired().arrives(1, DUE).counts(), [0, 1, 0, 0, 1]);
+    }
+
+    #[test]
+    fn a_repair_does_not_undo_what_came_between() {
+        let undone = || Tale::default().schedule(1).schedule(2).fired(0).schedule(3).schedule(2);
+        assert_eq!(undone().arrives(1, DUE).fired(4).arrives(2, DUE).counts(), [0, 1, 0, 0, 2]);
+        assert_eq!(undone().arrives(1, DUE).fired(3).arrives(3, DUE).counts(), [1, 0, 0, 0, 1]);
     }
 
     #[test]
