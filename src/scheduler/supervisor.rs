@@ -252,6 +252,8 @@ fn spawn(name: String, body: impl FnOnce() + Send + 'static) -> std::io::Result<
 }
 
 fn names<'a>(partitions: impl IntoIterator<Item = &'a Partition>) -> Vec<String> {
+    let mut partitions: Vec<_> = partitions.into_iter().collect();
+    partitions.sort_unstable();
     partitions.into_iter().map(|(topic, partition)| format!("{topic}-{partition}")).collect()
 }
 

@@ -94,9 +94,11 @@ const PARTITION_FIGURES: &[PartitionFigure] = &[
     ("kms_schedules_set_aside", "Schedules set aside until their next attempt.", |p| {
         p.set_aside.get() as f64
     }),
-    ("kms_oldest_overdue_seconds", "How long the oldest pending schedule has been overdue.", |p| {
-        p.oldest_overdue_ms.get() as f64 / 1_000.0
-    }),
+    (
+        "kms_oldest_overdue_seconds",
+        "How long the oldest pending schedule that is not set aside has been overdue.",
+        |p| p.oldest_overdue_ms.get() as f64 / 1_000.0,
+    ),
     ("kms_payload_bytes", "Memory for the schedules themselves.", |p| p.payload_bytes.get() as f64),
     ("kms_structure_bytes", "Memory for the structures that find them.", |p| p.structure_bytes.get() as f64),
     ("kms_load_records_applied", "Records applied since loading began.", |p| p.records_applied.get() as f64),
