@@ -42,6 +42,8 @@ pub(super) struct Firing {
     pub(super) blamed: bool,
     /// IDs that were written while they were being fired, and until when they rest (monotonic milliseconds).
     resting: HashMap<Vec<u8>, u64>,
+    /// How long the cluster was asked about destinations while the batch was put together.
+    asking_ms: u64,
     /// Destinations that are permitted and exist, as far as this producer knows.
     pub(super) cleared: HashSet<String>,
     /// Destinations that are refused until then (monotonic milliseconds), and why.
@@ -64,6 +66,7 @@ impl Firing {
             careful_limit: CAREFUL_COUNT,
             blamed: false,
             resting: HashMap::new(),
+            asking_ms: 0,
             cleared: HashSet::new(),
             refused: HashMap::new(),
             silent: HashMap::new(),
@@ -157,7 +160,7 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
             BatchLimits { max_count: self.firing.count_limit, max_bytes: self.settings.max_message_bytes };
         let mut batch = Batch { entries: Vec::new(), careful: false, unreachable: false };
         let mut own_bytes = 0;
-        let mut asking_ms = 0;
+        self.firing.asking_ms = 0;
         let now_ms = self.clock.monotonic_ms();
         self.firing.resting.retain(|_, until_ms| now_ms < *until_ms);
         for handle in self.shard.seal(self.clock.now_ms(), limits) {
@@ -176,17 +179,15 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
             if full
                 || suspect != batch.careful
                 || (suspect && batch.entries.len() >= self.firing.careful_limit)
-                || asking_ms > ASKING_LONGEST_MS
-                || (asking_ms > 0 && self.control.order() != Order::Run)
+                || self.firing.asking_ms > ASKING_LONGEST_MS
+                || (self.firing.asking_ms > 0 && self.control.order() != Order::Run)
             {
                 // What is left of the sealed batch is released with it and comes first next time.
                 break;
             }
             let due_ms = view.schedule.due.epoch_ms();
             let skipped = self.settings.skip_overdue_before_ms.is_some_and(|limit| due_ms < limit);
-            let asked_ms = self.clock.monotonic_ms();
             let refusal = if skipped { None } else { self.refusal(handle) };
-            asking_ms += self.clock.monotonic_ms() - asked_ms;
             match refusal {
                 Some(error) if error.is_transient() => {
                     batch.unreachable = true;
@@ -209,10 +210,13 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
             return Some(SendError::Denied);
         }
         self.status.beat();
-        if self.firing.is_refused(topic, self.clock.monotonic_ms()) {
+        let asked_ms = self.clock.monotonic_ms();
+        if self.firing.is_refused(topic, asked_ms) {
             return Some(self.firing.refused[topic].1.clone());
         }
-        match self.transactions.check_destination(topic) {
+        let answer = self.transactions.check_destination(topic);
+        self.firing.asking_ms += self.clock.monotonic_ms() - asked_ms;
+        match answer {
             Ok(()) => {
                 self.firing.refused.remove(topic);
                 self.firing.cleared.insert(topic.to_owned());
@@ -240,8 +244,8 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
         }
         let handles: Vec<Handle> = batch.entries.iter().map(|entry| entry.handle).collect();
         let decision = self.decide(handles.len(), &mut laps, |this| {
-            this.shard.all_current(&handles)
-                && batch.entries.iter().all(|entry| entry.due_ms <= this.clock.now_ms())
+            let now_ms = this.clock.now_ms();
+            this.shard.all_current(&handles) && batch.entries.iter().all(|entry| entry.due_ms <= now_ms)
         })?;
         let base = match decision {
             Decision::Commit { base } => base,
