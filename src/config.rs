@@ -48,6 +48,8 @@ pub struct Settings {
     pub rejections: Rejections,
     /// Where schedules may be delivered to.
     pub destinations: Destinations,
+    /// What is kept on disk for a faster start.
+    pub state: State,
     /// Metrics and health over HTTP.
     pub metrics: Metrics,
     /// What health means.
@@ -239,6 +241,16 @@ pub struct Destinations {
     pub deny: Patterns,
     /// Whether schedule topics are destinations like any other.
     pub schedule_topics: bool,
+}
+
+/// What is kept on disk for a faster start; the schedule topics stay the truth.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+pub struct State {
+    /// The directory; empty: nothing is kept.
+    pub dir: PathBuf,
+    /// Between two checkpoints of a partition at least.
+    #[serde(with = "values::duration")]
+    pub checkpoint_interval: Duration,
 }
 
 /// Metrics and health over HTTP.

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::admin;
+use crate::checkpoint::StateDir;
 use crate::config::Settings;
 use crate::kafka::client;
 use crate::kafka::context::QuietContext;
@@ -94,12 +95,15 @@ pub fn run_until(
     });
     let observer =
         Observer::new(&client::reader(&settings, client::Isolation::ReadUncommitted)?, options.topic_ids)?;
+    let state_dir = &settings.state.dir;
+    let state = (!state_dir.as_os_str().is_empty()).then(|| StateDir::open(state_dir)).transpose()?;
     let blueprint = Blueprint {
         settings: shard_settings.collect(),
         producer: client::producer(&settings)?,
         transactional_id_prefix: settings.transactional_id_prefix.clone(),
         observer: Arc::clone(&observer),
         status: Arc::clone(status),
+        state,
     };
     let supervisor = Supervisor::start(&client::consumer(&settings)?, blueprint).map_err(|error| {
         anyhow::anyhow!("cannot start the consumer of {}: {error}", settings.kafka.brokers)

@@ -34,6 +34,21 @@ pub trait Clock {
     fn monotonic_ms(&self) -> u64 {
         self.monotonic_us() / 1_000
     }
+
+    /// How long the machine has been up, which means something to another process of the same boot, too. `None` where that
+    /// is not known.
+    fn uptime(&self) -> Option<Uptime> {
+        None
+    }
+}
+
+/// How long a machine has been up, the time it was suspended included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Uptime {
+    /// Which boot, out of all of all machines.
+    pub boot_id: [u8; 16],
+    /// Milliseconds since.
+    pub since_boot_ms: u64,
 }
 
 /// One partition of a schedule topic, read in order with read-committed isolation.
@@ -55,8 +70,28 @@ pub trait Log {
     /// The partition's high watermark, open transactions included.
     fn end_offset(&mut self, wait: Duration) -> Result<i64, LogError>;
 
+    /// Asks for the same without waiting; [`end_answer`](Self::end_answer) has the answer later. Asked again, a question
+    /// that is not answered yet is forgotten.
+    fn ask_end(&mut self);
+
+    /// The answer to [`ask_end`](Self::ask_end), once.
+    fn end_answer(&mut self) -> Option<Result<i64, LogError>>;
+
+    /// From where the log can be read on by whoever keeps what was handed over so far; `None` before the first record.
+    fn resume(&mut self) -> Option<Resume>;
+
     /// The topic's ID, which a topic that is deleted and created again does not keep; empty where the cluster has none.
     fn topic_id(&mut self, wait: Duration) -> Result<String, LogError>;
+}
+
+/// A place in a log to go on from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Resume {
+    /// The next record's offset, or one before it.
+    pub offset: i64,
+    /// The leader epoch of what lies before it: by this a broker knows whether the log is still the same there. `None`
+    /// where brokers do not tell.
+    pub leader_epoch: Option<i32>,
 }
 
 /// What [`Log::read`] hands over.

@@ -1,6 +1,7 @@
 //! Joins engine and Kafka: a thread for each owned partition, the consumer group that hands partitions out, firing.
 
 mod blame;
+pub mod checkpoints;
 pub mod command;
 mod commands;
 pub mod dry_run;

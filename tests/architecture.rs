@@ -44,9 +44,11 @@ const ROOMS: &[Room] = &[
         crates: AllBut(RDKAFKA),
     },
     Room { name: "kafka", rooms: &["config", "schedule"], crates: AllBut(&[]) },
+    // What is kept on disk for the next start.
+    Room { name: "checkpoint", rooms: &["engine", "schedule"], crates: AllBut(RDKAFKA) },
     Room {
         name: "scheduler",
-        rooms: &["codec", "config", "engine", "kafka", "schedule"],
+        rooms: &["checkpoint", "codec", "config", "engine", "kafka", "schedule"],
         crates: AllBut(RDKAFKA),
     },
     // Asks shards by message, never touches them: neither their engine nor their Kafka.
@@ -58,7 +60,7 @@ const ROOMS: &[Room] = &[
     // Puts an instance together: the only place that knows all of the others.
     Room {
         name: "instance",
-        rooms: &["admin", "config", "kafka", "schedule", "scheduler", "telemetry"],
+        rooms: &["admin", "checkpoint", "config", "kafka", "schedule", "scheduler", "telemetry"],
         crates: AllBut(RDKAFKA),
     },
     // Short-lived clients of commands are plain uses of the `rdkafka` crate.

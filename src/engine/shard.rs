@@ -185,6 +185,26 @@ impl Shard {
         applied
     }
 
+    /// Puts in what a checkpoint kept of the log: the version of `id` at `offset`, before anything of the log is applied.
+    /// One that was `held` is held again, and must be written again as when it was [overtaken](Applied::Overtaken).
+    pub fn restore(
+        &mut self,
+        id: &[u8],
+        offset: i64,
+        format: Format,
+        schedule: &Schedule<'_>,
+        record_headers: Headers<'_>,
+        held: bool,
+    ) -> Option<Handle> {
+        self.pending.upsert(id, offset, format, schedule, record_headers);
+        if !held {
+            return None;
+        }
+        let (handle, _) = self.pending.get(id)?;
+        self.pending.hold(handle);
+        Some(handle)
+    }
+
     /// When there may be something to seal: epoch milliseconds, a lower bound. `None` unless live and not empty.
     #[must_use]
     pub fn next_wake(&self) -> Option<i64> {
@@ -279,6 +299,7 @@ impl Shard {
             self.phase = if self.filed { Phase::Live } else { Phase::Filing };
         }
     }
+
 
     /// Applies a record that takes away whatever its key had before.
     fn remove(&mut self, offset: i64, id: &[u8]) -> Applied {

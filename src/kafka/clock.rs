@@ -3,7 +3,7 @@
 use std::sync::OnceLock;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use super::Clock;
+use super::{Clock, Uptime};
 
 /// The system's wall clock and monotonic clock.
 #[derive(Clone, Debug)]
@@ -39,6 +39,14 @@ impl Clock for SystemClock {
 
     fn monotonic_us(&self) -> u64 {
         self.started.elapsed().as_micros() as u64
+    }
+
+    fn uptime(&self) -> Option<Uptime> {
+        let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+        let boot_id = u128::from_str_radix(&boot_id.trim().replace('-', ""), 16).ok()?.to_be_bytes();
+        let uptime = std::fs::read_to_string("/proc/uptime").ok()?;
+        let seconds: f64 = uptime.split_whitespace().next()?.parse().ok()?;
+        Some(Uptime { boot_id, since_boot_ms: (seconds * 1_000.0) as u64 })
     }
 }
 
@@ -98,6 +106,15 @@ mod tests {
             self.monotonic_ms.set(now_ms + self.reading_ms.get());
             now_ms * 1_000
         }
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn the_uptime_goes_on_and_the_boot_stays() {
+        let clock = SystemClock::new();
+        let [first, second] = [(); 2].map(|()| clock.uptime().expect("/proc is there"));
+        assert_eq!(first.boot_id, second.boot_id);
+        assert!(0 < first.since_boot_ms && first.since_boot_ms <= second.since_boot_ms);
     }
 
     #[test]

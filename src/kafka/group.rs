@@ -4,6 +4,7 @@
 //! between would land on the main queue. Revoke: whoever holds a partition has let go of its queue and producer
 //! *before* it is unassigned, which is what lets the next owner have it.
 
+use std::ffi::CString;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
@@ -15,12 +16,12 @@ use rdkafka::message::Message as _;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use rdkafka::types::RDKafkaRespErr;
 
-use super::Clock;
 use super::clock::SystemClock;
 use super::context::log_client_line;
 use super::log::PartitionLog;
 use super::observer::Observer;
 use super::troubles::Troubles;
+use super::{Clock, Resume, ffi};
 
 /// A partition: topic and number.
 pub type Partition = (String, i32);
@@ -30,7 +31,10 @@ pub type GroupLog<H> = PartitionLog<GroupContext<H>>;
 
 /// What a group tells its owner, on the thread that polls.
 pub trait Members: Send + Sized + 'static {
-    /// An assignment arrived, maybe an empty one; each partition with its log, from the beginning.
+    /// From where to read a partition that is about to be assigned; `None`: from its beginning.
+    fn resume(&mut self, partition: &Partition) -> Option<Resume>;
+
+    /// An assignment arrived, maybe an empty one; each partition with its log, from where [`resume`](Self::resume) said.
     fn assigned(&mut self, partitions: Vec<(Partition, GroupLog<Self>)>);
 
     /// The partitions are given up: everything that holds one of their logs must be gone on return. `lost`: another
@@ -90,7 +94,7 @@ impl<H: Members> Group<H> {
         None
     }
 
-    /// Reads owned partitions again from the beginning; whoever held their logs has let go of them.
+    /// Takes owned partitions as if they were assigned just now; whoever held their logs has let go of them.
     pub fn reassign(&self, partitions: &[Partition]) {
         let mut list = TopicPartitionList::new();
         for (topic, partition) in partitions {
@@ -135,9 +139,8 @@ impl<H: Members> GroupContext<H> {
     fn assign(&self, consumer: &Arc<BaseConsumer<Self>>, list: &mut TopicPartitionList) {
         let mut logs = Vec::new();
         for (topic, partition) in partitions_of(list) {
-            if let Err(error) = list.set_partition_offset(&topic, partition, Offset::Beginning) {
-                tracing::error!(topic, partition, "{error}");
-            }
+            let resume = self.members().resume(&(topic.clone(), partition));
+            begin_at(resume, &topic, partition, list);
             let observer = Arc::clone(&self.observer);
             if let Some(log) = PartitionLog::split(Arc::clone(consumer), observer, &topic, partition) {
                 logs.push(((topic, partition), log));
@@ -176,6 +179,19 @@ impl<H: Members> ConsumerContext for GroupContext<H> {
         if let Err(error) = consumer.incremental_unassign(list) {
             tracing::error!("giving up partitions: {error}");
         }
+    }
+}
+
+/// Sets from where a partition of the list is read.
+fn begin_at(resume: Option<Resume>, topic: &str, partition: i32, list: &mut TopicPartitionList) {
+    let offset = resume.map_or(Offset::Beginning, |resume| Offset::Offset(resume.offset));
+    if let Err(error) = list.set_partition_offset(topic, partition, offset) {
+        tracing::error!(topic, partition, "{error}");
+    }
+    if let Some(epoch) = resume.and_then(|resume| resume.leader_epoch)
+        && let Ok(topic) = CString::new(topic)
+    {
+        ffi::set_leader_epoch(list, &topic, partition, epoch);
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::ffi::CString;
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};
 use std::time::Duration;
 
 use rdkafka::config::ClientConfig;
@@ -12,7 +13,7 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use super::context::QuietContext;
 use super::ffi::{self, ErrorCode, NativeQueue, QueueItem, QueueWaker};
 use super::observer::Observer;
-use super::{Log, LogError, LogItem, LogRecord};
+use super::{Log, LogError, LogItem, LogRecord, Resume};
 
 /// One partition of a consumer, split off the consumer's main queue.
 pub struct PartitionLog<C: ConsumerContext + 'static> {
@@ -24,7 +25,12 @@ pub struct PartitionLog<C: ConsumerContext + 'static> {
     queue: NativeQueue,
     /// The offset after the last record handed over.
     after_record: i64,
+    /// Where the answer about the log's end will come.
+    end_asked: Option<Receiver<Result<i64, LogError>>>,
 }
+
+/// How long a question that nobody waits for may take.
+const ASK: Duration = Duration::from_secs(10);
 
 /// Wakes the thread that waits in [`Log::read`].
 #[derive(Clone)]
@@ -57,6 +63,7 @@ impl<C: ConsumerContext + 'static> PartitionLog<C> {
             partition,
             queue,
             after_record: 0,
+            end_asked: None,
         })
     }
 
@@ -114,8 +121,12 @@ impl<C: ConsumerContext + 'static> Log for PartitionLog<C> {
         if !self.queue.has_started() {
             return known;
         }
-        let native = ffi::position(&self.consumer, &self.topic_c, self.partition);
-        native.map_or(known, |native| known.max(native))
+        self.resume().map_or(known, |native| known.max(native.offset))
+    }
+
+    fn resume(&mut self) -> Option<Resume> {
+        let position = || ffi::position(&self.consumer, &self.topic_c, self.partition);
+        self.queue.has_started().then(position).flatten()
     }
 
     #[allow(
@@ -132,6 +143,35 @@ impl<C: ConsumerContext + 'static> Log for PartitionLog<C> {
 
     fn end_offset(&mut self, wait: Duration) -> Result<i64, LogError> {
         self.observer.end_offset(&self.topic, self.partition, wait)
+    }
+
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "librdkafka asks on the thread that waits; this one has others to serve"
+    )]
+    fn ask_end(&mut self) {
+        let (sender, receiver) = sync_channel(1);
+        self.end_asked = Some(receiver);
+        let (observer, topic, partition) = (Arc::clone(&self.observer), self.topic.clone(), self.partition);
+        let asked = std::thread::Builder::new().name("ask-end".to_owned()).spawn(move || {
+            // Nobody listens any more when the partition was given up meanwhile.
+            let _ = sender.send(observer.end_offset(&topic, partition, ASK));
+        });
+        if let Err(error) = asked {
+            tracing::debug!("no thread to ask for the end of a partition: {error}");
+        }
+    }
+
+    fn end_answer(&mut self) -> Option<Result<i64, LogError>> {
+        let answer = match self.end_asked.as_ref()?.try_recv() {
+            Ok(answer) => answer,
+            Err(TryRecvError::Empty) => return None,
+            Err(TryRecvError::Disconnected) => {
+                Err(LogError::Retriable("nobody could be sent to ask for the end of the partition".to_owned()))
+            }
+        };
+        self.end_asked = None;
+        Some(answer)
     }
 
     fn topic_id(&mut self, wait: Duration) -> Result<String, LogError> {

@@ -80,6 +80,13 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
             before = count;
         }
         status.due_within[DueWindow::Later as usize].set_count(pending.len().saturating_sub(before as usize));
+        if let Some((taken_ms, bytes)) = self.checkpoints.newest() {
+            status.checkpoint_taken_ms.set(taken_ms);
+            status.checkpoint_age_ms.set(wall_ms.saturating_sub(taken_ms).max(0));
+            if let Some(bytes) = bytes {
+                status.checkpoint_bytes.set_count(bytes as usize);
+            }
+        }
         let applied = self.shard.applied();
         let end = self.log.known_end().unwrap_or(applied).max(applied);
         status.position.set(applied);

@@ -12,6 +12,7 @@ use crate::engine::shard::{Applied, Phase, Shard};
 use crate::kafka::clock::ClockSteps;
 use crate::kafka::{Clock, Kind, Log, LogError, LogItem, TransactionError, Transactions};
 
+use super::checkpoints::{Checkpoints, doubtful};
 use super::command::{Answer, Command};
 use super::commands::{Waiting, answer};
 use super::fire::Firing;
@@ -103,6 +104,9 @@ pub struct Runner<L, T, C> {
     round_began_ms: Option<u64>,
     backoff_ms: u64,
     load_started_ms: Option<u64>,
+    /// How old what the load began with was: nothing, or a checkpoint.
+    pub(super) load_behind: Duration,
+    pub(super) checkpoints: Checkpoints,
     pub(super) publish_at_ms: u64,
     /// The end of the log that was reported last: a last stable offset.
     pub(super) last_end: i64,
@@ -127,6 +131,7 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
         status: Arc<PartitionStatus>,
         counters: Arc<TopicCounters>,
         commands: Receiver<Command>,
+        checkpoints: Checkpoints,
     ) -> Self {
         Self {
             topic: topic.to_owned(),
@@ -153,6 +158,8 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
             round_began_ms: None,
             backoff_ms: 0,
             load_started_ms: None,
+            load_behind: Duration::ZERO,
+            checkpoints,
             publish_at_ms: 0,
             last_end: -1,
             progress: Progress::default(),
@@ -231,11 +238,14 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
         // The consumer has been fetching since the assignment: what it read first may be as old as that.
         self.load_started_ms.get_or_insert(self.clock.monotonic_ms());
         self.identify_topic()?;
+        self.restore()?;
+        self.status.set_phase(status::Phase::Fencing);
         self.until_answered(|this| this.transactions.fence(SLICE))?;
         self.counters.fences.increment();
         self.firing.forget_destinations();
         // Only now: what the predecessor committed before it was fenced lies below this.
         let target = self.patiently(|this| this.log.end_offset(SLICE * 4))?;
+        self.check_end(target)?;
         self.status.records_to_apply.set(target);
         self.status.end_offset.set(target);
         self.status.set_phase(status::Phase::Loading);
@@ -285,9 +295,14 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
         else {
             return Ok(());
         };
-        let took = Duration::from_millis(self.clock.monotonic_ms() - started);
+        let took = Duration::from_millis(self.clock.monotonic_ms() - started) + self.load_behind;
         if took < longest {
             return Ok(());
+        }
+        if !self.load_behind.is_zero() {
+            return Err(doubtful(&format_args!(
+                "when what came after it was read, it was older than the topic's delete.retention.ms ({longest:?})"
+            )));
         }
         Err(Interrupted::Reload(format!(
             "loading took longer than the topic's delete.retention.ms ({longest:?}), so tombstones may have been cleaned \
@@ -297,6 +312,7 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
 
     fn went_live(&mut self) -> Result<(), Interrupted> {
         self.check_load_time()?;
+        self.load_behind = Duration::ZERO;
         let took_ms = self.load_started_ms.take().map_or(0, |started| self.clock.monotonic_ms() - started);
         self.progress = Progress::default();
         self.backoff_ms = 0;
@@ -322,7 +338,9 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
         self.run_commands()?;
         let wait = self.wait_for_next();
         self.read(wait)?;
-        self.fire()
+        self.fire()?;
+        self.step_checkpoint();
+        Ok(())
     }
 
     fn wait_for_next(&mut self) -> Duration {
@@ -332,10 +350,11 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
         if !self.repairs.is_empty() || !self.waiting.is_empty() {
             return Duration::ZERO;
         }
+        let longest = self.checkpoints.next_step().unwrap_or(LONGEST_SLEEP);
         let something_to_do = [self.next_fire_ms(), self.shard.next_tidy()];
-        let Some(wake_ms) = something_to_do.into_iter().flatten().min() else { return LONGEST_SLEEP };
+        let Some(wake_ms) = something_to_do.into_iter().flatten().min() else { return longest };
         let wait_ms = wake_ms.saturating_sub(self.clock.now_ms()).max(0) as u64;
-        Duration::from_millis(wait_ms).min(LONGEST_SLEEP)
+        Duration::from_millis(wait_ms).min(longest)
     }
 
     /// Whether another producer's transaction keeps the log from being readable up to where one of ours would begin.

@@ -29,6 +29,8 @@ pub struct ShardSettings {
     pub retry_initial: Duration,
     /// …but never longer than this.
     pub retry_max: Duration,
+    /// Between two checkpoints at least.
+    pub checkpoint_interval: Duration,
     /// Whether messages tell where they come from, in headers of their own.
     pub output_headers: bool,
     /// The settings as a whole, which say what destinations are allowed.
@@ -61,6 +63,7 @@ impl ShardSettings {
             transaction_timeout: all.transaction.timeout,
             retry_initial: all.retry.initial,
             retry_max: all.retry.max,
+            checkpoint_interval: all.state.checkpoint_interval,
             output_headers: all.output.headers,
             all: Arc::clone(all),
             skip_overdue_before_ms,

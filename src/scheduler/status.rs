@@ -13,7 +13,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 pub use atomics::{Counter, Counters, Gauge, Histogram, Label};
 pub use partition::{DueWindow, PartitionStatus, Phase};
-pub use topic::{RecordError, SetAsideReason, TopicCounters, TransactionOutcome};
+pub use topic::{CheckpointOutcome, RecordError, SetAsideReason, TopicCounters, TransactionOutcome};
 
 /// Topic and partition number.
 type PartitionName = (Arc<str>, i32);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
+use crate::checkpoint::{StateDir, Store};
 use crate::engine::PendingSet;
 use crate::engine::shard::Shard;
 use crate::kafka::clock::SystemClock;
@@ -13,8 +14,9 @@ use crate::kafka::group::{Group, GroupLog, Members, Partition};
 use crate::kafka::log::Waker;
 use crate::kafka::observer::Observer;
 use crate::kafka::producer::ShardProducer;
-use crate::kafka::{ClientConfig, KafkaError};
+use crate::kafka::{ClientConfig, KafkaError, Resume};
 
+use super::checkpoints::{Checkpoints, Opened, resume_at};
 use super::command::Command;
 use super::order::{Control, Order};
 use super::runner::{Ended, Runner};
@@ -33,6 +35,8 @@ pub struct Blueprint {
     pub observer: Arc<Observer>,
     /// Where shards publish what they do.
     pub status: Arc<Status>,
+    /// Where checkpoints are kept, if anywhere.
+    pub state: Option<StateDir>,
 }
 
 /// Runs the consumer group and its shards. Drive it from one thread.
@@ -59,7 +63,7 @@ impl Supervisor {
         let topics: Vec<String> = blueprint.settings.keys().cloned().collect();
         let topics: Vec<&str> = topics.iter().map(String::as_str).collect();
         let observer = Arc::clone(&blueprint.observer);
-        let shards = Shards { blueprint, running: HashMap::new(), reload_sender };
+        let shards = Shards { blueprint, opened: HashMap::new(), running: HashMap::new(), reload_sender };
         Ok(Self { group: Group::join(consumer, &topics, observer, shards)?, reloads })
     }
 
@@ -96,7 +100,15 @@ impl Supervisor {
         let concerned = |(topic, partition): &Partition| {
             *topic == reload.topic && reload.partition.is_none_or(|only| only == *partition)
         };
-        let ended = self.group.members().end(concerned, Order::Drop);
+        let ended = {
+            let mut shards = self.group.members();
+            let ended = shards.end(concerned, Order::Drop);
+            // Whatever made the shard unusable, what it kept may be as wrong.
+            for (topic, partition) in &ended {
+                shards.discard_checkpoints(topic, *partition);
+            }
+            ended
+        };
         if !ended.is_empty() {
             tracing::warn!(partitions = ?names(&ended), "loading anew: {}", reload.reason);
             self.group.reassign(&ended);
@@ -123,6 +135,8 @@ impl Lane {
 
 struct Shards {
     blueprint: Blueprint,
+    /// Checkpoints of partitions about to be assigned, and where they are kept.
+    opened: HashMap<Partition, (Box<dyn Store>, Option<Opened>)>,
     running: HashMap<Partition, ShardThread>,
     reload_sender: Sender<Reload>,
 }
@@ -134,6 +148,15 @@ struct ShardThread {
 }
 
 impl Members for Shards {
+    fn resume(&mut self, partition: &Partition) -> Option<Resume> {
+        let (topic, number) = partition;
+        let mut store = self.blueprint.state.as_ref()?.store(topic, *number);
+        let opened = store.open();
+        let resume = opened.as_ref().map(|opened| resume_at(opened.stand()));
+        self.opened.insert(partition.clone(), (store, opened));
+        resume
+    }
+
     fn assigned(&mut self, partitions: Vec<(Partition, GroupLog<Self>)>) {
         self.blueprint.status.set_joined(true);
         if !partitions.is_empty() {
@@ -164,6 +187,15 @@ impl Shards {
             tracing::error!(topic, partition, "assigned a topic that was not subscribed to");
             return;
         };
+        let (checkpoints, hash_seed) = match self.opened.remove(&(topic.clone(), partition)) {
+            Some((store, opened)) => {
+                let kept_seed = opened.as_ref().map(|opened| opened.stand().hash_seed);
+                let checkpoints = Checkpoints::new(store, opened, settings.checkpoint_interval);
+                // In the order of the set it was taken from, which is that of a set with the same seed, it is put in fastest.
+                (checkpoints, kept_seed.unwrap_or_else(random_seed))
+            }
+            None => (Checkpoints::default(), random_seed()),
+        };
         let control = Arc::new(Control::default());
         let (sender, commands) = channel();
         let lane = Lane { sender, waker: log.waker() };
@@ -179,11 +211,11 @@ impl Shards {
                 // The producer's callbacks run on the thread that uses it, so it is made here.
                 let producer =
                     ShardProducer::new(producer_config, &topic, partition, transactional_id, settings.mode);
-                let shard = Shard::new(PendingSet::new(random_seed()));
+                let shard = Shard::new(PendingSet::new(hash_seed));
                 let clock = SystemClock::new();
                 let mut runner = Runner::new(
                     &topic, partition, shard, log, producer, clock, settings, control, figures, counters,
-                    commands,
+                    commands, checkpoints,
                 );
                 let ended = runner.run();
                 discard(runner.into_shard());
@@ -194,6 +226,12 @@ impl Shards {
         };
         let thread = spawn(format!("{topic}-{partition}"), body).expect("room for a thread a partition");
         self.running.insert((topic, partition), ShardThread { control, lane, thread });
+    }
+
+    fn discard_checkpoints(&self, topic: &str, partition: i32) {
+        if let Some(state) = &self.blueprint.state {
+            state.store(topic, partition).discard();
+        }
     }
 
     /// Ends the shards that `which` names; they and their threads are gone on return.

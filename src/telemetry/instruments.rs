@@ -65,8 +65,33 @@ pub(super) fn observe(meter: &Meter, status: &Arc<Status>) {
             }
         },
     );
+    labelled(
+        meter,
+        status,
+        "kms_checkpoints",
+        "Checkpoints by what became of them.",
+        "outcome",
+        |topic| topic.checkpoints.iter().map(|(outcome, n)| (outcome.label(), n)).collect(),
+    );
+    // Where there is no checkpoint there is no figure: an age of nothing would look like a young one.
+    for (name, about, figure) in CHECKPOINT_FIGURES {
+        each_partition(meter, status, name, about, move |partition, labels, observe| {
+            if partition.checkpoint_taken_ms.get() != 0 {
+                observe(figure(partition), labels);
+            }
+        });
+    }
     whole_instance(meter, status);
 }
+
+const CHECKPOINT_FIGURES: [PartitionFigure; 2] = [
+    ("kms_checkpoint_age_seconds", "Age of the newest complete checkpoint.", |p| {
+        p.checkpoint_age_ms.get() as f64 / 1_000.0
+    }),
+    ("kms_checkpoint_bytes", "Size of the newest complete checkpoint; 0 if an earlier run wrote it.", |p| {
+        p.checkpoint_bytes.get() as f64
+    }),
+];
 
 type TopicCounter = (&'static str, &'static str, fn(&TopicCounters) -> u64);
 

@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use rdkafka::bindings as sys;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka::types::RDKafkaRespErr;
 
 use super::{ErrorCode, describe, to_text};
+use crate::kafka::Resume;
 use crate::schedule::HeadersBuf;
 
 /// The queue of one partition, split from its consumer's main queue.
@@ -245,15 +247,34 @@ pub(in crate::kafka) fn position<C: ConsumerContext>(
     consumer: &BaseConsumer<C>,
     topic: &std::ffi::CStr,
     partition: i32,
-) -> Option<i64> {
+) -> Option<Resume> {
     // SAFETY: the list is created, used and destroyed here; the topic string outlives it.
     unsafe {
         let list = sys::rd_kafka_topic_partition_list_new(1);
         let element = sys::rd_kafka_topic_partition_list_add(list, topic.as_ptr(), partition);
         let err = sys::rd_kafka_position(consumer.client().native_ptr(), list);
         let offset = (*element).offset;
+        let leader_epoch = sys::rd_kafka_topic_partition_get_leader_epoch(element);
         sys::rd_kafka_topic_partition_list_destroy(list);
-        (err == RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR && offset >= 0).then_some(offset)
+        let is_known = err == RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR && offset >= 0;
+        is_known.then_some(Resume { offset, leader_epoch: (leader_epoch >= 0).then_some(leader_epoch) })
+    }
+}
+
+/// Sets the leader epoch that a partition of the list is to begin with, so that a log that is not the same any more
+/// before its offset is noticed. Nothing happens if the list does not have the partition.
+pub(in crate::kafka) fn set_leader_epoch(
+    list: &mut TopicPartitionList,
+    topic: &std::ffi::CStr,
+    partition: i32,
+    leader_epoch: i32,
+) {
+    // SAFETY: the list is alive and borrowed exclusively; the element is its own and used before it changes.
+    unsafe {
+        let element = sys::rd_kafka_topic_partition_list_find(list.ptr(), topic.as_ptr(), partition);
+        if !element.is_null() {
+            sys::rd_kafka_topic_partition_set_leader_epoch(element, leader_epoch);
+        }
     }
 }
 

@@ -68,6 +68,12 @@ pub struct PartitionStatus {
     pub last_stable_offset: Gauge,
     /// The high watermark, as last heard.
     pub end_offset: Gauge,
+    /// When the newest complete checkpoint was taken, epoch milliseconds; 0 when there is none.
+    pub checkpoint_taken_ms: Gauge,
+    /// Its age when last published.
+    pub checkpoint_age_ms: Gauge,
+    /// Its size; 0 where it is not known.
+    pub checkpoint_bytes: Gauge,
     reason: Mutex<Option<String>>,
     origin: Instant,
     /// Of the last beat, since `origin`: a monotonic clock, so that a step of the wall clock kills no process.
@@ -91,6 +97,9 @@ impl PartitionStatus {
             position: Gauge::default(),
             last_stable_offset: Gauge::default(),
             end_offset: Gauge::default(),
+            checkpoint_taken_ms: Gauge::default(),
+            checkpoint_age_ms: Gauge::default(),
+            checkpoint_bytes: Gauge::default(),
             reason: Mutex::new(None),
             origin: Instant::now(),
             heartbeat_ms: AtomicU64::new(0),

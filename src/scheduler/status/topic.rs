@@ -55,6 +55,18 @@ labels! {
     }
 }
 
+labels! {
+    /// What became of a checkpoint.
+    CheckpointOutcome {
+        /// It is on disk.
+        Written = "written",
+        /// It could not be written.
+        Failed = "failed",
+        /// A shard began with it.
+        Restored = "restored",
+    }
+}
+
 /// The counters of one schedule topic. Written by every shard of the topic, read by metrics.
 #[derive(Debug)]
 pub struct TopicCounters {
@@ -90,6 +102,8 @@ pub struct TopicCounters {
     pub transactions: Counters<TransactionOutcome>,
     /// Times a shard took its partition over (`init_transactions`).
     pub fences: Counter,
+    /// Checkpoints by what became of them.
+    pub checkpoints: Counters<CheckpointOutcome>,
     /// Times a due schedule was set aside.
     pub set_aside: Counters<SetAsideReason>,
     /// Milliseconds from due to delivered.
@@ -128,6 +142,7 @@ impl Default for TopicCounters {
             skipped: Counter::default(),
             transactions: Counters::default(),
             fences: Counter::default(),
+            checkpoints: Counters::default(),
             set_aside: Counters::default(),
             lateness_ms: Histogram::new(LATENESS_BOUNDS_MS, 1_000),
             batch_size: Histogram::new(BATCH_BOUNDS, 1),

@@ -1,0 +1,372 @@
+//! What a shard keeps for its next start: it begins with a checkpoint if there is one, and takes one now and then.
+//!
+//! The log stays the truth. A checkpoint is what the log says below some offset, so that only what comes after it has to
+//! be read; whatever is doubtful about one makes the shard load the log from its beginning.
+//!
+//! It is taken while the shard goes on: its set is walked a piece at a time, so a schedule that changes meanwhile is in
+//! the checkpoint as it was or as it is, or not at all if it came or went. That does no harm: all of these changes lie
+//! after the offset that the checkpoint stands for, and reading them again brings the set to the same end.
+
+use std::collections::VecDeque;
+use std::io::Read;
+use std::time::Duration;
+
+use crate::checkpoint::{Boot, Decoder, Encoder, Kept, Moment, Stand, Store};
+use crate::engine::ListCursor;
+use crate::engine::shard::Shard;
+use crate::kafka::{Clock, Log, Resume, Transactions, Uptime};
+
+use super::order::Order;
+use super::runner::{Interrupted, Runner, SLICE};
+use super::status::{self, CheckpointOutcome};
+
+/// What there is to begin with: a checkpoint whose head was read.
+pub type Opened = Decoder<Box<dyn Read + Send>>;
+
+/// A new checkpoint is worth its writing once reading the rest of the log would cost a good part of what loading it does:
+/// that is an eighth as many offsets as there are schedules…
+const WORTH_PART: usize = 8;
+/// …and not less than a shard reads in a fraction of a second.
+const WORTH_LEAST: i64 = 50_000;
+/// One that is older than this part of the time that tombstones are kept is renewed, however little came since.
+const WORTH_AGE: u32 = 4;
+/// After something went wrong, the next attempt comes in so long.
+const TRY_AGAIN_MS: u64 = 60_000;
+/// How long a checkpoint may wait for what its age is measured by.
+const RETENTION_PATIENCE_MS: u64 = 10_000;
+/// While the disk has enough to do, so long until it is asked again.
+const BUSY: Duration = Duration::from_millis(5);
+
+/// The checkpoints of one shard.
+#[derive(Default)]
+pub struct Checkpoints {
+    store: Option<Box<dyn Store>>,
+    /// At most one is taken in so long.
+    interval: Duration,
+    /// What the shard is to begin with.
+    opened: Option<Opened>,
+    /// From where the log was read on after that.
+    began_at: Option<Resume>,
+    /// The newest one that is complete.
+    newest: Option<Newest>,
+    stage: Stage,
+    /// Not before this time, monotonic.
+    not_before_ms: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Newest {
+    offset: i64,
+    taken: Moment,
+    bytes: Option<u64>,
+}
+
+/// How far the next one is.
+#[derive(Default)]
+enum Stage {
+    /// Nothing is under way.
+    #[default]
+    Idle,
+    /// The end of the log was asked for after `taken`: what lies beyond it was written later.
+    Asked { taken: Moment },
+    /// That end is known; the shard has to have got there, for the age of a checkpoint to be that of what comes after it.
+    Reaching { taken: Moment, end: i64 },
+    /// The set is being walked.
+    Walking(Walk),
+    /// Everything is handed over and is being written.
+    Writing(Newest),
+}
+
+struct Walk {
+    newest: Newest,
+    /// What goes on where; `None` when all was seen.
+    rest: Option<(Encoder, ListCursor)>,
+    /// Blocks that the store has no room for yet.
+    outbox: VecDeque<Vec<u8>>,
+}
+
+impl Checkpoints {
+    /// Checkpoints kept in `store`, of which `opened` is the newest.
+    #[must_use]
+    pub fn new(store: Box<dyn Store>, opened: Option<Opened>, interval: Duration) -> Self {
+        let began_at = opened.as_ref().map(|opened| resume_at(opened.stand()));
+        Self { store: Some(store), interval, opened, began_at, ..Self::default() }
+    }
+
+    /// Where the shard began to read, if not at the beginning.
+    pub(super) fn began_at(&self) -> Option<i64> {
+        self.began_at.map(|resume| resume.offset)
+    }
+
+    /// When the newest complete one was taken, epoch milliseconds, and its size if it was written by this shard.
+    pub(super) fn newest(&self) -> Option<(i64, Option<u64>)> {
+        self.newest.map(|newest| (newest.taken.wall_ms, newest.bytes))
+    }
+
+    /// When there is something to do about the one that is being taken; `None`: nothing that the log would not tell.
+    pub(super) fn next_step(&self) -> Option<Duration> {
+        match &self.stage {
+            Stage::Walking(walk) if walk.outbox.is_empty() => Some(Duration::ZERO),
+            Stage::Walking(_) => Some(BUSY),
+            Stage::Asked { .. } => Some(SLICE),
+            Stage::Idle | Stage::Reaching { .. } | Stage::Writing(_) => None,
+        }
+    }
+
+    fn is_worth_it(&self, shard: &Shard, now: &Moment, retention: Duration) -> bool {
+        let Some(newest) = self.newest else { return true };
+        let tail = shard.applied() - newest.offset;
+        tail >= WORTH_LEAST.max((shard.pending().len() / WORTH_PART) as i64)
+            || newest.taken.age(now).is_none_or(|age| age >= retention / WORTH_AGE)
+    }
+}
+
+/// Where the log is to be read on after a checkpoint.
+#[must_use]
+pub fn resume_at(stand: &Stand) -> Resume {
+    Resume { offset: stand.offset, leader_epoch: stand.leader_epoch }
+}
+
+/// The time by both clocks that a checkpoint's age is measured with.
+fn moment(clock: &impl Clock) -> Moment {
+    let boot = clock.uptime().map(|Uptime { boot_id, since_boot_ms }| Boot { id: boot_id, since_boot_ms });
+    Moment { wall_ms: clock.now_ms(), boot }
+}
+
+impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
+    /// Fills the set from the checkpoint that the shard was given, if it was. Before anything is read of the log.
+    pub(super) fn restore(&mut self) -> Result<(), Interrupted> {
+        let Some(mut opened) = self.checkpoints.opened.take() else { return Ok(()) };
+        let stand = opened.stand().clone();
+        self.status.set_phase(status::Phase::Loading);
+        let retention = self.retention_soon()?;
+        let age = self.trusted_age(&stand, retention)?;
+        let began_ms = self.clock.monotonic_ms();
+        loop {
+            self.status.beat();
+            if self.control.order() != Order::Run {
+                return Err(Interrupted::Ordered);
+            }
+            let block = opened.next_block().map_err(|refusal| doubtful(&refusal))?;
+            let Some(block) = block else { break };
+            for kept in block.schedules() {
+                let Kept { id, offset, format, schedule, record_headers, held } =
+                    kept.map_err(|refusal| doubtful(&refusal))?;
+                if let Some(handle) = self.shard.restore(id, offset, format, &schedule, record_headers, held) {
+                    self.repairs.push_back(handle);
+                    self.repair_offsets.insert(handle, i64::MAX);
+                }
+            }
+            self.publish_now_and_then();
+        }
+        self.shard.reached(stand.offset);
+        self.load_behind = age;
+        self.checkpoints.newest = Some(Newest { offset: stand.offset, taken: stand.taken, bytes: None });
+        self.checkpoints.not_before_ms = began_ms + self.checkpoints.interval.as_millis() as u64;
+        self.counters.checkpoints.of(CheckpointOutcome::Restored).increment();
+        tracing::info!(
+            topic = self.topic,
+            partition = self.partition,
+            schedules = self.shard.pending().len(),
+            offset = stand.offset,
+            age_s = age.as_secs(),
+            took_ms = self.clock.monotonic_ms() - began_ms,
+            "began with a checkpoint"
+        );
+        Ok(())
+    }
+
+    /// How long the topic keeps tombstones, which is asked for when the instance starts.
+    fn retention_soon(&mut self) -> Result<Duration, Interrupted> {
+        let give_up_ms = self.clock.monotonic_ms() + RETENTION_PATIENCE_MS;
+        loop {
+            self.status.beat();
+            if let Some(retention) = self.settings.facts.tombstone_retention() {
+                return Ok(retention);
+            }
+            if self.control.order() != Order::Run {
+                return Err(Interrupted::Ordered);
+            }
+            if self.clock.monotonic_ms() > give_up_ms {
+                return Err(doubtful(&"the topic's delete.retention.ms, which limits its age, is not known"));
+            }
+            self.log.pause(SLICE);
+        }
+    }
+
+    fn trusted_age(&self, stand: &Stand, retention: Duration) -> Result<Duration, Interrupted> {
+        if self.applier.topic_id() != Some(&stand.topic_id) {
+            return Err(doubtful(&"the topic was deleted and created again"));
+        }
+        let Some(age) = stand.taken.age(&moment(&self.clock)) else {
+            return Err(doubtful(&"by the clock it is from the future"));
+        };
+        if age >= retention {
+            return Err(doubtful(&format_args!(
+                "it is {} s old, and the topic keeps tombstones for {} s (delete.retention.ms) only",
+                age.as_secs(),
+                retention.as_secs()
+            )));
+        }
+        Ok(age)
+    }
+
+    /// The log must not end before the checkpoint that the shard began with.
+    pub(super) fn check_end(&self, end: i64) -> Result<(), Interrupted> {
+        match self.checkpoints.began_at() {
+            Some(began_at) if end < began_at => {
+                Err(doubtful(&format_args!("it stands for offset {began_at}, and the log ends at {end}")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// A step towards the next checkpoint, of some tenths of a millisecond.
+    pub(super) fn step_checkpoint(&mut self) {
+        let Some(store) = &mut self.checkpoints.store else { return };
+        match std::mem::take(&mut self.checkpoints.stage) {
+            Stage::Idle => self.begin_checkpoint(),
+            Stage::Asked { taken } => match self.log.end_answer() {
+                None => self.checkpoints.stage = Stage::Asked { taken },
+                Some(Ok(end)) => self.checkpoints.stage = Stage::Reaching { taken, end },
+                Some(Err(error)) => {
+                    tracing::debug!(topic = self.topic, partition = self.partition, "no checkpoint yet: {error}");
+                    self.checkpoints.not_before_ms = self.clock.monotonic_ms() + TRY_AGAIN_MS;
+                }
+            },
+            Stage::Reaching { taken, end } => self.checkpoints.stage = self.reach(taken, end),
+            Stage::Walking(mut walk) => {
+                self.checkpoints.stage = if walk.step(&self.shard, store.as_mut()) {
+                    Stage::Writing(walk.newest)
+                } else {
+                    Stage::Walking(walk)
+                };
+            }
+            Stage::Writing(newest) => self.checkpoints.stage = Stage::Writing(newest),
+        }
+        self.hear_of_checkpoint();
+    }
+
+    fn begin_checkpoint(&mut self) {
+        let now_ms = self.clock.monotonic_ms();
+        let Some(retention) = self.settings.facts.tombstone_retention() else { return };
+        // Without an ID a topic made anew could not be told from the one that this is about.
+        let is_known = self.applier.topic_id().is_some_and(|id| !id.is_empty());
+        if now_ms < self.checkpoints.not_before_ms || !is_known {
+            return;
+        }
+        self.checkpoints.not_before_ms = now_ms + LOOK_EVERY_MS;
+        let taken = moment(&self.clock);
+        if self.checkpoints.is_worth_it(&self.shard, &taken, retention) {
+            self.log.ask_end();
+            self.checkpoints.stage = Stage::Asked { taken };
+        }
+    }
+
+    /// The walk begins once what was written before `taken` is applied.
+    fn reach(&mut self, taken: Moment, end: i64) -> Stage {
+        let resume = self.log.resume().or(self.checkpoints.began_at);
+        let (Some(resume), Some(topic_id)) = (resume, self.applier.topic_id()) else {
+            return Stage::Reaching { taken, end };
+        };
+        if resume.offset < end || self.shard.applied() < resume.offset {
+            return Stage::Reaching { taken, end };
+        }
+        let pending = self.shard.pending();
+        let stand = Stand {
+            topic: self.topic.clone(),
+            partition: self.partition,
+            topic_id: topic_id.to_owned(),
+            offset: resume.offset,
+            leader_epoch: resume.leader_epoch,
+            hash_seed: pending.hash_seed(),
+            schedules: pending.len() as u64,
+            taken,
+        };
+        if let Some(store) = &mut self.checkpoints.store {
+            store.begin();
+        }
+        Stage::Walking(Walk {
+            newest: Newest { offset: stand.offset, taken, bytes: None },
+            rest: Some((Encoder::new(&stand), ListCursor::default())),
+            outbox: VecDeque::new(),
+        })
+    }
+
+    /// What became of the one that was handed over.
+    fn hear_of_checkpoint(&mut self) {
+        let Some(outcome) = self.checkpoints.store.as_mut().and_then(|store| store.outcome()) else { return };
+        let now_ms = self.clock.monotonic_ms();
+        match (outcome, std::mem::take(&mut self.checkpoints.stage)) {
+            (Ok(written), Stage::Writing(newest)) => {
+                self.checkpoints.newest = Some(Newest { bytes: Some(written.bytes), ..newest });
+                self.checkpoints.not_before_ms = now_ms + self.checkpoints.interval.as_millis() as u64;
+                self.counters.checkpoints.of(CheckpointOutcome::Written).increment();
+                tracing::info!(
+                    topic = self.topic,
+                    partition = self.partition,
+                    offset = newest.offset,
+                    bytes = written.bytes,
+                    "took a checkpoint"
+                );
+            }
+            // Of one that was given up.
+            (Ok(_), stage) => self.checkpoints.stage = stage,
+            (Err(reason), _) => {
+                self.checkpoints.not_before_ms = now_ms + TRY_AGAIN_MS;
+                if let Some(store) = &mut self.checkpoints.store {
+                    store.abandon();
+                }
+                self.counters.checkpoints.of(CheckpointOutcome::Failed).increment();
+                tracing::warn!(
+                    topic = self.topic,
+                    partition = self.partition,
+                    "no checkpoint was written, the one before stays: {reason}"
+                );
+            }
+        }
+    }
+}
+
+/// How often it is looked whether a new one is worth it.
+const LOOK_EVERY_MS: u64 = 1_000;
+
+impl Walk {
+    /// Encodes a piece more of the set and hands over what the store has room for. True: all of it is handed over.
+    fn step(&mut self, shard: &Shard, store: &mut dyn Store) -> bool {
+        while let Some(block) = self.outbox.pop_front() {
+            if let Err(block) = store.write(block) {
+                self.outbox.push_front(block);
+                return false;
+            }
+        }
+        let Some((mut encoder, cursor)) = self.rest.take() else { return store.finish() };
+        while let Some(spare) = store.spare() {
+            encoder.recycle(spare);
+        }
+        let outbox = &mut self.outbox;
+        let next = shard.pending().snapshot(cursor, &mut |view, held| {
+            encoder.push(&Kept {
+                id: view.id,
+                offset: view.offset,
+                format: view.format,
+                schedule: view.schedule,
+                record_headers: view.record_headers,
+                held,
+            });
+            while let Some(block) = encoder.take() {
+                outbox.push_back(block);
+            }
+        });
+        match next {
+            Some(cursor) => self.rest = Some((encoder, cursor)),
+            None => outbox.push_back(encoder.finish()),
+        }
+        false
+    }
+}
+
+/// A checkpoint that is not to be trusted: it costs the time of a whole load, and nothing else.
+pub(super) fn doubtful(why: &dyn std::fmt::Display) -> Interrupted {
+    Interrupted::Reload(format!("the checkpoint is passed over: {why}"))
+}
