@@ -24,10 +24,10 @@ use super::status::{self, CheckpointOutcome};
 pub type Opened = Decoder<Box<dyn Read + Send>>;
 
 /// A new checkpoint is worth its writing once reading the rest of the log would cost a good part of what loading it does:
-/// that is an eighth as many offsets as there are schedules…
+/// that is an eighth as many offsets as there are schedules, and [`ShardSettings::checkpoint_worth_least`] at least.
+///
+/// [`ShardSettings::checkpoint_worth_least`]: super::settings::ShardSettings::checkpoint_worth_least
 const WORTH_PART: usize = 8;
-/// …and not less than a shard reads in a fraction of a second.
-const WORTH_LEAST: i64 = 50_000;
 /// One that is older than this part of the time that tombstones are kept is renewed, however little came since.
 const WORTH_AGE: u32 = 4;
 /// After something went wrong, the next attempt comes in so long.
@@ -113,10 +113,10 @@ impl Checkpoints {
         }
     }
 
-    fn is_worth_it(&self, shard: &Shard, now: &Moment, retention: Duration) -> bool {
+    fn is_worth_it(&self, shard: &Shard, now: &Moment, least: i64, retention: Duration) -> bool {
         let Some(newest) = self.newest else { return true };
         let tail = shard.applied() - newest.offset;
-        tail >= WORTH_LEAST.max((shard.pending().len() / WORTH_PART) as i64)
+        tail >= least.max((shard.pending().len() / WORTH_PART) as i64)
             || newest.taken.age(now).is_none_or(|age| age >= retention / WORTH_AGE)
     }
 }
@@ -257,7 +257,7 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
         }
         self.checkpoints.not_before_ms = now_ms + LOOK_EVERY_MS;
         let taken = moment(&self.clock);
-        if self.checkpoints.is_worth_it(&self.shard, &taken, retention) {
+        if self.checkpoints.is_worth_it(&self.shard, &taken, self.settings.checkpoint_worth_least, retention) {
             self.log.ask_end();
             self.checkpoints.stage = Stage::Asked { taken };
         }

@@ -12,7 +12,8 @@ use std::time::Duration;
 use corosensei::Yielder;
 use kafka_message_scheduler::kafka::producer::{END_SUSPECT_AFTER, Mode};
 use kafka_message_scheduler::kafka::{
-    Clock, Kind, Log, LogError, LogItem, LogRecord, Message, SendError, TransactionError, Transactions,
+    Clock, Kind, Log, LogError, LogItem, LogRecord, Message, Resume, SendError, TransactionError, Transactions,
+    Uptime,
 };
 use kafka_message_scheduler::schedule::Headers;
 use kafka_message_scheduler::scheduler::status::{PartitionStatus, Phase};
@@ -110,6 +111,10 @@ impl Clock for SimClock<'_> {
     fn monotonic_us(&self) -> u64 {
         self.0.now_us()
     }
+
+    fn uptime(&self) -> Option<Uptime> {
+        Some(Uptime { boot_id: [1; 16], since_boot_ms: self.0.now_us() / 1_000 })
+    }
 }
 
 /// Where a consumer is in the log; two that share it take records from each other.
@@ -137,6 +142,8 @@ pub struct SimLog<'y> {
     pub position: Rc<RefCell<Position>>,
     /// The end of the log before the partition was taken over.
     pub end_at_start: i64,
+    /// What the end was when it was asked for, and when the answer comes.
+    pub end_asked: Option<(i64, u64)>,
 }
 
 impl SimLog<'_> {
@@ -269,6 +276,31 @@ impl Log for SimLog<'_> {
         } else {
             partition.end
         })
+    }
+
+    fn ask_end(&mut self) {
+        let cluster = &mut *self.seat.cluster.borrow_mut();
+        let answers_us = cluster.now_us + cluster.latency_us();
+        self.end_asked = Some((cluster.partitions[self.seat.partition].end, answers_us));
+    }
+
+    fn end_answer(&mut self) -> Option<Result<i64, LogError>> {
+        let (end, answers_us) = self.end_asked?;
+        let now_us = self.seat.now_us();
+        if now_us < answers_us {
+            return None;
+        }
+        self.end_asked = None;
+        let is_cut = now_us < self.seat.machine.cut_until_us.get();
+        Some(if is_cut { Err(LogError::Retriable("the network is cut".to_owned())) } else { Ok(end) })
+    }
+
+    fn resume(&mut self) -> Option<Resume> {
+        let position = self.position.borrow();
+        let has_started = position.after_record > 0 || position.said_end.is_some();
+        let offset = if position.fetched.is_empty() { position.next } else { position.after_record };
+        let offset = offset.max(position.after_record);
+        has_started.then_some(Resume { offset, leader_epoch: None })
     }
 
     fn topic_id(&mut self, _wait: Duration) -> Result<String, LogError> {

@@ -7,6 +7,7 @@
 //! |---|---|
 //! | `cluster.rs`, `partition.rs` | Kafka: its log, its transactions, and time |
 //! | `client.rs` | what a shard sees of it |
+//! | `disk.rs` | what instances keep across restarts |
 //! | `run.rs`, `run/` | who does what when; what shards are asked |
 //! | `../support/history.rs`, `../support/at_least_once.rs`, `run/questions.rs` | the judges: of deliveries in either mode, and of answers |
 //! | `planted.rs` | faults that must be found; those of the code itself are planted by `scripts/canaries` |
@@ -21,6 +22,7 @@
 mod at_least_once;
 mod client;
 mod cluster;
+mod disk;
 #[path = "../support/history.rs"]
 mod history;
 mod partition;
@@ -43,16 +45,17 @@ fn from_environment(name: &str) -> Option<u64> {
 
 /// What a run is to show, named like the test that does many of them.
 fn plan_of(test: &str, seed: u64) -> Plan {
+    let keeps = test.ends_with("_with_checkpoints");
     let (mode, peaceful, restless) = match test {
-        "exactly_once" => (Some(Mode::Transactional), false, false),
-        "at_least_once" => (Some(Mode::Plain), false, false),
+        "exactly_once" | "exactly_once_with_checkpoints" => (Some(Mode::Transactional), false, false),
+        "at_least_once" | "at_least_once_with_checkpoints" => (Some(Mode::Plain), false, false),
         "at_least_once_in_peace" => (Some(Mode::Plain), true, false),
         "modes_side_by_side" => (None, false, false),
         "modes_side_by_side_in_peace" => (None, true, false),
         "restless" => (Some(Mode::Transactional), true, true),
         _ => panic!("there is no test {test} of many seeds"),
     };
-    Plan { seed, mode, peaceful, restless, planted: None, keeps_trace: false }
+    Plan { seed, mode, peaceful, keeps, restless, planted: None, keeps_trace: false }
 }
 
 fn plan(seed: u64) -> Plan {
@@ -105,6 +108,17 @@ fn exactly_once() {
 #[test]
 fn at_least_once() {
     assert_clean("at_least_once");
+}
+
+/// Shards begin with what they kept: old, damaged, unfinished, or none.
+#[test]
+fn exactly_once_with_checkpoints() {
+    assert_clean("exactly_once_with_checkpoints");
+}
+
+#[test]
+fn at_least_once_with_checkpoints() {
+    assert_clean("at_least_once_with_checkpoints");
 }
 
 /// Without crashes, lost answers and frozen owners nothing comes twice, transactions or not.
@@ -164,7 +178,14 @@ fn lateness_of_others_ms(history: &History) -> Vec<i64> {
 
 #[test]
 fn the_same_seed_gives_the_same_run() {
-    let tests = ["exactly_once", "at_least_once", "at_least_once_in_peace", "modes_side_by_side", "restless"];
+    let tests = [
+        "exactly_once",
+        "at_least_once",
+        "at_least_once_in_peace",
+        "modes_side_by_side",
+        "restless",
+        "exactly_once_with_checkpoints",
+    ];
     for (seed, test) in (0..20).zip(tests.into_iter().cycle()) {
         let traced = || run(Plan { keeps_trace: true, ..plan_of(test, seed) });
         let (first, second) = (traced(), traced());

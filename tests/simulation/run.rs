@@ -6,18 +6,20 @@ mod questions;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use corosensei::stack::DefaultStack;
 use corosensei::{Coroutine, CoroutineResult};
+use kafka_message_scheduler::checkpoint::Store as _;
 use kafka_message_scheduler::codec;
 use kafka_message_scheduler::config::{Settings, Sources};
 use kafka_message_scheduler::engine::PendingSet;
 use kafka_message_scheduler::engine::shard::Shard;
 use kafka_message_scheduler::kafka::producer::Mode;
 use kafka_message_scheduler::schedule::{DueTime, Headers, Schedule};
+use kafka_message_scheduler::scheduler::checkpoints::{Checkpoints, resume_at};
 use kafka_message_scheduler::scheduler::command::Command;
 use kafka_message_scheduler::scheduler::order::{Control, Order};
 use kafka_message_scheduler::scheduler::runner::{Ended, Runner};
@@ -26,6 +28,7 @@ use kafka_message_scheduler::scheduler::status::Status;
 
 use crate::at_least_once::{Fired, judge_at_least_once};
 use crate::client::{MISSING, Machine, Position, REFUSING, SILENT, Seat, SimClock, SimLog, SimTransactions};
+use crate::disk::{Disk, SimStore};
 use crate::cluster::{BEGIN_MS, Cluster, Epoch, Event, SECOND_US, TRANSACTION_TIMEOUT_US};
 use crate::history::{History, Record, Verdict, Write};
 use crate::partition::{FORMAT, Partition};
@@ -36,6 +39,8 @@ use questions::{Answered, Asked};
 const STORM_US: u64 = 40 * SECOND_US;
 /// …and whatever was due by then has to be delivered when so much more time has gone by.
 const CALM_US: u64 = 150 * SECOND_US;
+/// An instance may still die for so long of that: late enough for a disk to be older than tombstones are.
+const LATEST_DEATH_US: u64 = 110 * SECOND_US;
 /// The group gives up on an instance that it has not heard of for so long.
 const SESSION_US: u64 = 10 * SECOND_US;
 /// The group waits for no instance longer than this to give partitions back.
@@ -82,6 +87,8 @@ pub enum Happening {
     },
     Restart,
     PutOff,
+    /// One instance dies when all is calm, and what takes its place may find an old disk.
+    DieLate,
 }
 
 /// A process of the scheduler.
@@ -93,6 +100,8 @@ struct Instance {
     is_alive: bool,
     /// It stands still until then.
     frozen_until_us: u64,
+    /// Which disk it has, if any.
+    disk: Option<usize>,
     /// The group counts it in.
     is_member: bool,
 }
@@ -131,6 +140,8 @@ pub struct Plan {
     pub mode: Option<Mode>,
     /// Nobody crashes, freezes or is cut off, and every answer arrives; partitions move and others write all the same.
     pub peaceful: bool,
+    /// Instances keep checkpoints.
+    pub keeps: bool,
     /// One thing only happens: somebody puts schedules off whenever they are about to fire.
     pub restless: bool,
     pub planted: Option<Planted>,
@@ -170,6 +181,7 @@ pub struct Run {
     instances: Vec<Instance>,
     actors: Vec<Actor>,
     owners: Vec<Owner>,
+    disks: Vec<Arc<Mutex<Disk>>>,
     /// State that was loaded for a partition and should have been dropped with it.
     kept: BTreeMap<usize, Shard>,
     keys: Vec<Vec<u8>>,
@@ -207,6 +219,7 @@ impl Run {
             instances: Vec::new(),
             actors: Vec::new(),
             owners: vec![Owner::Nobody; partitions],
+            disks: Vec::new(),
             kept: BTreeMap::new(),
             keys: (0..keys).map(|key| format!("key-{key}").into_bytes()).collect(),
             payloads: 0,
@@ -229,6 +242,10 @@ impl Run {
         ];
         for happening in if plan.restless { &restless[..] } else { &eventful } {
             run.later(0, happening.clone());
+        }
+        if plan.keeps {
+            let delay_us = STORM_US + run.random(0, LATEST_DEATH_US);
+            run.later(delay_us, Happening::DieLate);
         }
         run
     }
@@ -384,6 +401,7 @@ impl Run {
             Happening::StopWaiting { actor } => self.stop_waiting(actor),
             Happening::Restart => self.start_instance(),
             Happening::PutOff => self.put_off(),
+            Happening::DieLate => self.die_late(),
             Happening::Write | Happening::BeginForeign | Happening::Ask | Happening::Trouble => {}
         }
     }
@@ -396,7 +414,9 @@ impl Run {
         self.note(format_args!("instance {number} starts, {mode:?}"));
         let facts = Arc::new(TopicFacts::default());
         facts.set_tombstone_retention(Duration::from_micros(RETENTION_US));
+        let disk = self.plan.keeps.then(|| self.take_disk());
         self.instances.push(Instance {
+            disk,
             mode,
             machine: Rc::new(Machine::default()),
             facts,
@@ -408,6 +428,22 @@ impl Run {
         self.later(0, Happening::Watch { instance: number });
         let delay_us = self.random(0, SECOND_US);
         self.later(delay_us, Happening::Rebalance);
+    }
+
+    /// The disk of an instance that is no more, or a new one.
+    fn take_disk(&mut self) -> usize {
+        let is_free = |disk: &usize| !self.instances.iter().any(|it| it.is_alive && it.disk == Some(*disk));
+        let free: Vec<usize> = (0..self.disks.len()).filter(is_free).collect();
+        if !free.is_empty() && self.permille(850) {
+            return free[self.index(free.len())];
+        }
+        let seed = self.cluster.borrow_mut().rng.next();
+        self.disks.push(Arc::new(Mutex::new(Disk::new(seed))));
+        self.disks.len() - 1
+    }
+
+    fn store(&self, instance: usize, partition: usize) -> Option<SimStore> {
+        Some(SimStore::new(&self.disks[self.instances[instance].disk?], partition))
     }
 
     fn is_frozen(&self, instance: usize) -> bool {
@@ -428,7 +464,19 @@ impl Run {
                 Some(earlier) if has(Planted::OldReader) => Rc::clone(&earlier.position),
                 _ => Rc::default(),
             };
-        let mut shard = Shard::new(PendingSet::new(7));
+        let (mut checkpoints, mut hash_seed) = (Checkpoints::default(), 7);
+        if let Some(mut store) = self.store(instance, partition) {
+            let opened = store.open();
+            if let Some(opened) = &opened {
+                let stand = opened.stand();
+                self.note(format_args!("it has a checkpoint of offset {}", stand.offset));
+                hash_seed = stand.hash_seed;
+                *position.borrow_mut() = Position::at(resume_at(stand).offset);
+            }
+            let interval = Duration::from_micros(self.random(0, 3 * SECOND_US));
+            checkpoints = Checkpoints::new(Box::new(store), opened, interval);
+        }
+        let mut shard = Shard::new(PendingSet::new(hash_seed));
         if has(Planted::StateKept)
             && let Some(kept) = self.kept.remove(&(instance << 8 | partition))
         {
@@ -474,7 +522,7 @@ impl Run {
                 handed_over: Cell::new(0),
                 figures: Arc::clone(&figures),
             });
-            let log = SimLog { seat: Rc::clone(&seat), position, end_at_start };
+            let log = SimLog { seat: Rc::clone(&seat), position, end_at_start, end_asked: None };
             let transactions = SimTransactions::new(Rc::clone(&seat), mode);
             let mut runner = Runner::new(
                 "schedules",
@@ -488,6 +536,7 @@ impl Run {
                 figures,
                 counters,
                 lane,
+                checkpoints,
             );
             let ended = runner.run();
             Box::new((ended, runner.into_shard()))
@@ -527,6 +576,11 @@ impl Run {
         let (instance, partition) = (*instance, self.actors[number].partition);
         self.note(format_args!("instance {instance} ends {partition}: {ended:?}"));
         self.kept.insert(instance << 8 | partition, shard);
+        if matches!(ended, Ended::Reload(_))
+            && let Some(mut store) = self.store(instance, partition)
+        {
+            store.discard();
+        }
         match self.owners[partition] {
             Owner::Leaving { actor, .. } if actor == number => self.hand_over(number),
             // Loaded anew by whoever has it.
@@ -721,6 +775,11 @@ impl Run {
         self.later(delay_us, Happening::Restart);
     }
 
+    fn die_late(&mut self) {
+        let alive = self.instances.iter().position(|instance| instance.is_alive);
+        self.kill(alive.expect("somebody runs when all is calm"));
+    }
+
     fn compact(&mut self) {
         let partition = self.index(self.owners.len());
         let (start, end) = {
@@ -901,6 +960,7 @@ fn settings(plan: Plan, cluster: &mut Cluster) -> Arc<ShardSettings> {
     if !plan.restless {
         settings.max_count = small;
     }
+    settings.checkpoint_worth_least = 20;
     settings.transaction_timeout = Duration::from_micros(TRANSACTION_TIMEOUT_US);
     settings.retry_initial = Duration::from_millis(500);
     settings.retry_max = Duration::from_secs(5);
