@@ -9,6 +9,8 @@
 #[allow(unreachable_pub, reason = "it is the benches'")]
 mod shuffle;
 
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
@@ -61,6 +63,10 @@ const KEY: [u8; 8] = *b"order-17";
 /// two reads, one after the other, somewhere in a gigabyte. What the longest controls took, no set can undercut. Of the calls that
 /// took too long it is said how many of them met page faults, in which the system has the processor and not the set. Clocks and
 /// controls take a few times as long as most calls do: they are taken off the rates, and --rates-only does without.
+///
+/// Each run with the same options makes the same calls in the same order. A call that takes too long because of what the
+/// set does takes too long in every run; what the machine does hits others each time. --slow-calls tells one from the
+/// other.
 #[derive(Parser)]
 struct Options {
     /// How many schedules to load
@@ -94,6 +100,10 @@ struct Options {
     /// Times whole phases only, not each call
     #[arg(long)]
     rates_only: bool,
+
+    /// Keeps in this file which calls took too long in every run so far; delete it to begin anew
+    #[arg(long, value_name = "FILE", conflicts_with = "rates_only")]
+    slow_calls: Option<PathBuf>,
 }
 
 fn main() {
@@ -111,6 +121,24 @@ fn main() {
     }
     run.cancel();
     run.fire();
+    if let Some(file) = &run.options.slow_calls {
+        compare(file, &run.slow_calls);
+    }
+}
+
+/// Says which calls took too long in this run and in all before, and notes them for the next.
+fn compare(file: &Path, slow: &BTreeSet<String>) {
+    let before = std::fs::read_to_string(file).ok();
+    let always: Vec<&str> = match &before {
+        Some(before) => before.lines().filter(|call| slow.contains(*call)).collect(),
+        None => slow.iter().map(String::as_str).collect(),
+    };
+    let runs = if before.is_some() { "this run and all before" } else { "this run, the first" };
+    println!("{} calls took over 1 ms in this run, {} in {runs}", slow.len(), always.len());
+    for call in always.iter().take(20) {
+        println!("    {call}");
+    }
+    std::fs::write(file, always.iter().map(|call| format!("{call}\n")).collect::<String>()).unwrap();
 }
 
 /// How long the machine takes over a page that is touched for the first time, as a set that grows has to: no set can do
@@ -143,6 +171,8 @@ struct Run {
     value: Vec<u8>,
     /// IDs that are announced, one after the other.
     ahead: Vec<u8>,
+    /// Calls that took too long: phase, kind and number.
+    slow_calls: BTreeSet<String>,
 }
 
 impl Run {
@@ -164,6 +194,7 @@ impl Run {
             id,
             value,
             ahead: Vec::new(),
+            slow_calls: BTreeSet::new(),
         }
     }
 
@@ -176,7 +207,7 @@ impl Run {
             self.upsert(number);
             phase.lap(&mut upserts);
         }
-        phase.report("load", self.options.count, &[&warms, &upserts]);
+        self.slow_calls.extend(phase.report("load", self.options.count, &[&warms, &upserts]));
 
         let mut steps = Calls::new("finish_bulk");
         let mut phase = self.clocks.start();
@@ -185,7 +216,7 @@ impl Run {
             is_done = self.set.finish_bulk(ADVANCE_BUDGET);
             phase.lap(&mut steps);
         }
-        phase.report("finish_bulk", self.options.count, &[&steps]);
+        self.slow_calls.extend(phase.report("finish_bulk", self.options.count, &[&steps]));
         self.report_memory();
     }
 
@@ -202,7 +233,9 @@ impl Run {
             self.tidy_now_and_then(position, &mut phase, &mut tidies);
         }
         self.tidy_up(BEGIN_MS, &mut phase, &mut tidies);
-        phase.report(&format!("replace, round {round}"), self.options.count, &[&warms, &upserts, &tidies]);
+        let slow =
+            phase.report(&format!("replace, round {round}"), self.options.count, &[&warms, &upserts, &tidies]);
+        self.slow_calls.extend(slow);
         self.report_memory();
     }
 
@@ -221,7 +254,8 @@ impl Run {
             self.tidy_now_and_then(position, &mut phase, &mut tidies);
         }
         self.tidy_up(BEGIN_MS, &mut phase, &mut tidies);
-        phase.report(&format!("cancel {} %", self.options.cancel), count, &[&warms, &removes, &tidies]);
+        let name = format!("cancel {} %", self.options.cancel);
+        self.slow_calls.extend(phase.report(&name, count, &[&warms, &removes, &tidies]));
         self.report_memory();
     }
 
@@ -259,7 +293,7 @@ impl Run {
             }
             self.tidy_up(now_ms, &mut phase, &mut tidies);
         }
-        phase.report("fire", fired, &[&advances, &takes, &settles, &tidies]);
+        self.slow_calls.extend(phase.report("fire", fired, &[&advances, &takes, &settles, &tidies]));
         self.report_memory();
     }
 
@@ -443,7 +477,8 @@ impl Phase {
         self.laps += 1;
     }
 
-    fn report(&self, name: &str, count: u64, calls: &[&Calls]) {
+    /// Prints what a phase took, and returns which of its calls took too long.
+    fn report(&self, name: &str, count: u64, calls: &[&Calls]) -> Vec<String> {
         let timing = self.clocks.cost * self.laps;
         let took = self.started.wall.elapsed().saturating_sub(timing).as_secs_f64();
         let rate = count as f64 / took;
@@ -457,16 +492,21 @@ impl Phase {
                 calls.name,
                 cpu.as_micros(),
                 wall.as_micros(),
-                calls.too_long,
+                calls.too_long.len(),
                 calls.longest_wall.as_micros()
             );
-            if calls.too_long > 0 {
+            if !calls.too_long.is_empty() {
                 println!(
                     "        of those over 1 ms, {} met page faults, {} at most",
                     calls.too_long_with_faults, calls.most_faults
                 );
             }
         }
+        let slow = |calls: &&Calls| {
+            let kind = calls.name;
+            calls.too_long.iter().map(|number| format!("{name}: {kind} {number}")).collect::<Vec<_>>()
+        };
+        calls.iter().flat_map(slow).collect()
     }
 }
 
@@ -477,9 +517,9 @@ struct Calls {
     /// By CPU time, and how long that one took by the wall.
     longest_cpu: (Duration, Duration),
     longest_wall: Duration,
-    /// How many took more CPU time than [`TOO_LONG`]…
-    too_long: u64,
-    /// …and how many of these met page faults, and how many faults one of them met.
+    /// The numbers of those that took more CPU time than [`TOO_LONG`]…
+    too_long: Vec<u64>,
+    /// …and how many of them met page faults, and how many faults one of them met.
     too_long_with_faults: u64,
     most_faults: u64,
 }
@@ -492,7 +532,7 @@ impl Calls {
             count: 0,
             longest_cpu,
             longest_wall: Duration::ZERO,
-            too_long: 0,
+            too_long: Vec::new(),
             too_long_with_faults: 0,
             most_faults: 0,
         }
@@ -507,7 +547,7 @@ impl Calls {
         self.longest_wall = self.longest_wall.max(wall);
         if cpu > TOO_LONG {
             let faults = end.faults - start.faults;
-            self.too_long += 1;
+            self.too_long.push(self.count);
             self.too_long_with_faults += u64::from(faults > 0);
             self.most_faults = self.most_faults.max(faults);
         }
