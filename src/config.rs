@@ -251,6 +251,8 @@ pub struct State {
     /// Between two checkpoints of a partition at least.
     #[serde(with = "values::duration")]
     pub checkpoint_interval: Duration,
+    /// How much the log of a partition has to have grown since its last checkpoint, in offsets, for the next.
+    pub checkpoint_after: u32,
 }
 
 /// Metrics and health over HTTP.

@@ -24,9 +24,9 @@ use super::status::{self, CheckpointOutcome};
 pub type Opened = Decoder<Box<dyn Read + Send>>;
 
 /// A new checkpoint is worth its writing once reading the rest of the log would cost a good part of what loading it does:
-/// that is an eighth as many offsets as there are schedules, and [`ShardSettings::checkpoint_worth_least`] at least.
+/// that is an eighth as many offsets as there are schedules, and [`ShardSettings::checkpoint_after`] at least.
 ///
-/// [`ShardSettings::checkpoint_worth_least`]: super::settings::ShardSettings::checkpoint_worth_least
+/// [`ShardSettings::checkpoint_after`]: super::settings::ShardSettings::checkpoint_after
 const WORTH_PART: usize = 8;
 /// One that is older than this part of the time that tombstones are kept is renewed, however little came since.
 const WORTH_AGE: u32 = 4;
@@ -257,7 +257,7 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
         }
         self.checkpoints.not_before_ms = now_ms + LOOK_EVERY_MS;
         let taken = moment(&self.clock);
-        if self.checkpoints.is_worth_it(&self.shard, &taken, self.settings.checkpoint_worth_least, retention) {
+        if self.checkpoints.is_worth_it(&self.shard, &taken, self.settings.checkpoint_after, retention) {
             self.log.ask_end();
             self.checkpoints.stage = Stage::Asked { taken };
         }

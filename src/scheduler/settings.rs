@@ -8,9 +8,6 @@ use crate::config::{Delivery, Settings};
 use crate::kafka::producer::Mode;
 use crate::schedule::Format;
 
-/// What a shard reads of the log in a fraction of a second.
-const CHECKPOINT_WORTH_LEAST: i64 = 50_000;
-
 /// The settings of one shard.
 #[derive(Clone, Debug)]
 pub struct ShardSettings {
@@ -34,8 +31,8 @@ pub struct ShardSettings {
     pub retry_max: Duration,
     /// Between two checkpoints at least.
     pub checkpoint_interval: Duration,
-    /// No checkpoint is worth its writing before so many offsets came after the last.
-    pub checkpoint_worth_least: i64,
+    /// No checkpoint is worth its writing before the log has grown by so many offsets since the last.
+    pub checkpoint_after: i64,
     /// Whether messages tell where they come from, in headers of their own.
     pub output_headers: bool,
     /// The settings as a whole, which say what destinations are allowed.
@@ -68,7 +65,7 @@ impl ShardSettings {
             transaction_timeout: all.transaction.timeout,
             retry_initial: all.retry.initial,
             retry_max: all.retry.max,
-            checkpoint_worth_least: CHECKPOINT_WORTH_LEAST,
+            checkpoint_after: all.state.checkpoint_after.into(),
             checkpoint_interval: all.state.checkpoint_interval,
             output_headers: all.output.headers,
             all: Arc::clone(all),

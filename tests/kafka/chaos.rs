@@ -7,6 +7,8 @@ use std::collections::HashMap;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use tempfile::TempDir;
+
 use crate::scene::{Dice, Scene, alone, payload};
 use crate::support::broker::Broker;
 use crate::support::client::{Isolation, Seen, unique};
@@ -19,6 +21,8 @@ const SCHEDULES: usize = 20_000;
 const WINDOW_MS: i64 = 12_000;
 /// More instances than this do not run at a time.
 const INSTANCES: usize = 3;
+
+const STATE_DIR: &str = "KMS_STATE__DIR";
 
 type Trouble = fn(&mut Round<'_>);
 
@@ -112,6 +116,8 @@ struct Round<'b> {
     broker: &'b mut Broker,
     scene: Scene,
     settings: Settings,
+    /// Where instances keep checkpoints: whoever starts finds what one that is gone has left.
+    disks: TempDir,
     instances: Vec<Kms>,
     dice: Dice,
 }
@@ -123,8 +129,13 @@ fn run(broker: &mut Broker, name: &str, seed: u64) -> Report {
     let scene = Scene::on(broker.bootstrap(), &format!("chaos-{name}"), PARTITIONS);
     scene.keep_young_records();
     // Small batches, so that there are many transactions to be disturbed.
-    let settings = scene.settings().env("KMS_BATCH__MAX_COUNT", "200");
-    let mut round = Round { broker, scene, settings, instances: Vec::new(), dice: Dice::new(seed) };
+    let settings = scene
+        .settings()
+        .env("KMS_BATCH__MAX_COUNT", "200")
+        .env("KMS_STATE__CHECKPOINT_INTERVAL", "300ms")
+        .env("KMS_STATE__CHECKPOINT_AFTER", "500");
+    let disks = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory can be made");
+    let mut round = Round { broker, scene, settings, disks, instances: Vec::new(), dice: Dice::new(seed) };
     for _ in 0..2 {
         round.start_instance();
     }
@@ -167,7 +178,12 @@ impl Round<'_> {
     }
 
     fn start_instance(&mut self) {
-        self.instances.push(Kms::start(&self.settings));
+        let used: Vec<_> = self.instances.iter().filter_map(|kms| kms.settings().get(STATE_DIR)).collect();
+        let disk = (0..)
+            .map(|number| self.disks.path().join(number.to_string()).display().to_string())
+            .find(|disk| !used.contains(&disk.as_str()));
+        let disk = disk.expect("there are more disks than instances");
+        self.instances.push(Kms::start(&self.settings.clone().env(STATE_DIR, &disk)));
     }
 
     /// Takes one of the instances out, if there is any.
@@ -180,7 +196,7 @@ impl Round<'_> {
     fn replace_who_ended(&mut self) {
         for kms in &mut self.instances {
             if kms.wait(Duration::ZERO).is_some() {
-                *kms = Kms::start(&self.settings);
+                *kms = Kms::start(&kms.settings().clone());
             }
         }
     }

@@ -10,6 +10,7 @@ mod at_least_once;
 mod bad_input;
 mod cancelling;
 mod chaos;
+mod checkpoints;
 mod clock;
 mod commands;
 mod crashes;

@@ -960,7 +960,7 @@ fn settings(plan: Plan, cluster: &mut Cluster) -> Arc<ShardSettings> {
     if !plan.restless {
         settings.max_count = small;
     }
-    settings.checkpoint_worth_least = 20;
+    settings.checkpoint_after = 20;
     settings.transaction_timeout = Duration::from_micros(TRANSACTION_TIMEOUT_US);
     settings.retry_initial = Duration::from_millis(500);
     settings.retry_max = Duration::from_secs(5);

@@ -48,6 +48,11 @@ impl Settings {
         self.env.insert(name.to_owned(), value.to_owned());
         self
     }
+
+    /// The value of a variable.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.env.get(name).map(String::as_str)
+    }
 }
 
 /// A running scheduler. Dropped, it is killed; dropped by a failing test, it shows what it logged.
@@ -55,6 +60,7 @@ pub struct Kms {
     process: BoundChild,
     log: Log,
     metrics: SocketAddr,
+    settings: Settings,
     _dir: TempDir,
 }
 
@@ -79,7 +85,7 @@ impl Kms {
         let (stdout, stderr) = process.take_output();
         log.capture(stdout.expect("it is piped"));
         log.capture(stderr.expect("it is piped"));
-        Self { process, log, metrics, _dir: dir }
+        Self { process, log, metrics, settings: settings.clone(), _dir: dir }
     }
 
     /// Starts a scheduler and waits until it is ready.
@@ -107,6 +113,11 @@ impl Kms {
     /// Whether it says it is ready.
     pub fn is_ready(&self) -> bool {
         http::get(self.metrics, "/health/ready").is_ok_and(|response| response.status == 200)
+    }
+
+    /// What it was started with.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
     }
 
     /// Where metrics and health are served.
