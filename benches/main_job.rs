@@ -4,14 +4,17 @@
 //! the spread. Nothing else should run on the machine. `-- idle steady` takes only these figures, `-- --once` each once.
 #![allow(missing_docs, clippy::unwrap_used, clippy::disallowed_methods, reason = "a program that measures")]
 
+#[allow(unreachable_pub, reason = "a module of a program")]
+mod schedules;
 #[path = "../tests/support/mod.rs"]
 #[allow(unused_imports, reason = "its own tests are not run here")]
 mod support;
 
 use std::time::{Duration, Instant};
 
+use schedules::schedule;
 use support::broker::Broker;
-use support::client::{Client, NewRecord, unique};
+use support::client::{Client, unique};
 use support::kms::{Kms, Settings};
 use support::now_ms;
 
@@ -49,7 +52,7 @@ fn burst(client: &Client, broker: &str, times: usize) {
         let (schedules, destination) = topics(client, 1, 4);
         let mut kms = start(broker, &schedules);
         let due_ms = now_ms() + 8_000;
-        let records: Vec<_> = (0..COUNT).map(|i| schedule(&schedules, i, due_ms, &destination)).collect();
+        let records: Vec<_> = (0..COUNT).map(|i| schedule(&schedules, &id(i), due_ms, &destination)).collect();
         client.produce(&records);
         assert!(now_ms() < due_ms, "the schedules were written too late");
         let reader = client.reader(&[&destination]);
@@ -70,7 +73,7 @@ fn load(client: &Client, broker: &str, times: usize) {
         for chunk in 0..10 {
             let ids = chunk * COUNT / 10..(chunk + 1) * COUNT / 10;
             let records: Vec<_> =
-                ids.map(|i| schedule(&schedules, i, due_ms + i as i64, &destination)).collect();
+                ids.map(|i| schedule(&schedules, &id(i), due_ms + i as i64, &destination)).collect();
             client.produce(&records);
         }
         let seconds = taken(times, || {
@@ -104,7 +107,7 @@ fn spread_out(client: &Client, broker: &str, times: usize, name: &str, count: us
         let mut kms = start(broker, &schedules);
         let first_ms = now_ms() + 5_000;
         let records: Vec<_> = (0..count)
-            .map(|i| schedule(&schedules, i, first_ms + i as i64 * every_ms, &destination))
+            .map(|i| schedule(&schedules, &id(i), first_ms + i as i64 * every_ms, &destination))
             .collect();
         client.produce(&records);
         let reader = client.reader(&[&destination]);
@@ -140,25 +143,8 @@ fn start(broker: &str, schedules: &str) -> Kms {
     Kms::start_ready(&settings)
 }
 
-/// A schedule with a message of about 100 bytes.
-fn schedule(topic: &str, number: usize, due_ms: i64, destination: &str) -> NewRecord {
-    let id = format!("id-{number}");
-    // The message's key is the ID (base64 of it, computed by the codec).
-    let mut value = Vec::new();
-    let payload = [b'x'; 64];
-    let schedule = kafka_message_scheduler::schedule::Schedule {
-        due: kafka_message_scheduler::schedule::DueTime::from_epoch_ms(due_ms),
-        topic: destination,
-        key: id.as_bytes(),
-        value: Some(&payload),
-        headers: kafka_message_scheduler::schedule::Headers::default(),
-    };
-    kafka_message_scheduler::codec::encode(
-        kafka_message_scheduler::schedule::Format::Json,
-        &schedule,
-        &mut value,
-    );
-    NewRecord::to(topic).key(&id).value(value)
+fn id(number: usize) -> String {
+    format!("id-{number}")
 }
 
 fn taken(times: usize, figure: impl FnMut() -> f64) -> Vec<f64> {
