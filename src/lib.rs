@@ -4,6 +4,7 @@
 
 pub mod admin;
 pub mod allocator;
+pub mod checkpoint;
 pub mod cli;
 pub mod codec;
 pub mod config;

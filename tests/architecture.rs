@@ -36,6 +36,7 @@ const ROOMS: &[Room] = &[
         rooms: &["schedule"],
         crates: Pure(&["apache_avro", "base64", "base64_simd", "memchr", "serde", "serde_json", "thiserror"]),
     },
+    Room { name: "checkpoint", rooms: &["schedule"], crates: AllBut(RDKAFKA) },
     Room { name: "config", rooms: &["schedule"], crates: AllBut(RDKAFKA) },
     // Observes what the shards publish (`scheduler::status`).
     Room {
@@ -46,7 +47,7 @@ const ROOMS: &[Room] = &[
     Room { name: "kafka", rooms: &["config", "schedule"], crates: AllBut(&[]) },
     Room {
         name: "scheduler",
-        rooms: &["codec", "config", "engine", "kafka", "schedule"],
+        rooms: &["checkpoint", "codec", "config", "engine", "kafka", "schedule"],
         crates: AllBut(RDKAFKA),
     },
     // Asks shards by message, never touches them: neither their engine nor their Kafka.
@@ -58,7 +59,7 @@ const ROOMS: &[Room] = &[
     // Puts an instance together: the only place that knows all of the others.
     Room {
         name: "instance",
-        rooms: &["admin", "config", "kafka", "schedule", "scheduler", "telemetry"],
+        rooms: &["admin", "checkpoint", "config", "kafka", "schedule", "scheduler", "telemetry"],
         crates: AllBut(RDKAFKA),
     },
     // Short-lived clients of commands are plain uses of the `rdkafka` crate.
