@@ -257,7 +257,7 @@ impl Run {
         self.shard.release();
     }
 
-    fn begin(&mut self) -> Snapshot {
+    fn begin(&self) -> Snapshot {
         let pending = self.shard.pending();
         let stand = Stand {
             topic: "schedules".to_owned(),

@@ -17,7 +17,6 @@ const STEP_BYTES: usize = 1 << 20;
 ///
 /// What it gives out is what was written: a block's checksums fit, and it is in its place in its file. Only at the end is
 /// it known that this was all: whoever used what was given before a refusal has to throw it away.
-#[derive(Debug)]
 pub struct Decoder<R> {
     source: Source<R>,
     stand: Stand,
@@ -145,7 +144,6 @@ impl<R: Read> Decoder<R> {
 }
 
 /// Where the bytes come from, and how many came.
-#[derive(Debug)]
 struct Source<R> {
     inner: R,
     position: u64,
@@ -170,7 +168,7 @@ impl<R: Read> Source<R> {
 }
 
 /// The content of a block, read into the same memory again and again.
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Content {
     memory: Vec<u8>,
     len: usize,
@@ -319,7 +317,7 @@ mod tests {
             }
         }
         let (file, samples) = small_file();
-        let (read, refusal) = read_all(&mut Decoder::open(file[..400].chain(Broken)).unwrap());
+        let (read, refusal) = read_all(&mut Decoder::open(Read::chain(&file[..400], Broken)).unwrap());
         assert!(read.len() < samples.len());
         assert_eq!(refusal.unwrap().to_string(), "it cannot be read: the disk is gone");
     }

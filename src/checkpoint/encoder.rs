@@ -123,7 +123,7 @@ impl Encoder {
             self.seal();
         }
         let topic = self.topics.find(schedule.topic, &self.heads.bytes);
-        push_numbers(kept, topic.unwrap_or(self.topics.next()), &mut self.heads.bytes);
+        push_numbers(kept, topic.unwrap_or(self.topics.next_number()), &mut self.heads.bytes);
         if topic.is_none() {
             self.topics.add(schedule.topic, &mut self.heads.bytes);
         }
@@ -290,14 +290,14 @@ impl Topics {
     }
 
     /// The number of the name that is added next.
-    fn next(&self) -> u32 {
+    fn next_number(&self) -> u32 {
         self.names.len() as u32
     }
 
     /// Appends a name that the block does not have.
     fn add(&mut self, name: &str, heads: &mut Vec<u8>) {
         varint::write_bytes(heads, name.as_bytes());
-        let number = self.next();
+        let number = self.next_number();
         self.names.push(heads.len() - name.len()..heads.len());
         let Self { hasher, names, by_name, .. } = self;
         let hash_of = |number: u32| hasher.hash_one(&heads[names[number as usize].clone()]);

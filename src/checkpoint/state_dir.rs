@@ -99,7 +99,7 @@ impl StateDir {
     }
 
     #[allow(clippy::disallowed_methods, reason = "the thread is the directory's own, and joined when it is dropped")]
-    pub(super) fn with(disk: Arc<dyn Disk>, path: &Path, lock: File) -> io::Result<Self> {
+    fn with(disk: Arc<dyn Disk>, path: &Path, lock: File) -> io::Result<Self> {
         let (orders, received) = channel();
         let writer = Writer::new(Arc::clone(&disk));
         let thread = std::thread::Builder::new().name("checkpoints".to_owned());
