@@ -40,6 +40,7 @@ mod state_dir;
 mod writer;
 
 use std::io::Read;
+use std::time::Duration;
 
 use crate::schedule::{Format, Headers, Schedule};
 pub use decoder::{Block, Decoder, Schedules};
@@ -113,6 +114,11 @@ pub trait Store: Send {
 
     /// What was begun and not finished is not wanted any more.
     fn abandon(&mut self);
+
+    /// For those who have nothing else to do, as at the end: waits, at most so long, until there is room for more or an outcome.
+    fn wait(&mut self, at_most: Duration) {
+        let _ = at_most; // where nothing happens in the background
+    }
 }
 
 /// A checkpoint that is complete.

@@ -3,7 +3,8 @@
 use std::io::{self, Read};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, SendError, Sender, channel};
+use std::time::Duration;
 
 use super::decoder::Decoder;
 use super::disk::Disk;
@@ -49,15 +50,16 @@ impl PartitionFiles {
         }
     }
 
-    /// Gives the writer thread something to do. Without that thread, whatever was begun has failed.
+    /// Gives the writer thread something to do. Without that thread, whatever is begun fails.
     fn order(&mut self, task: Task) {
         let job = Job { lane: Arc::clone(&self.lane), task };
-        if let Err(returned) = self.orders.send(Order::Do(job)) {
-            if let Order::Do(Job { task: Task::Write(bytes), .. }) = returned.0 {
-                self.lane.let_go(bytes.len());
-            }
-            self.outcome = Some(Err("the thread that writes checkpoints has ended".to_owned()));
+        let Err(SendError(Order::Do(Job { task, .. }))) = self.orders.send(Order::Do(job)) else { return };
+        match task {
+            Task::Write(bytes) => self.lane.let_go(bytes.len()),
+            Task::Begin { .. } | Task::Finish => {}
+            Task::Abandon | Task::Discard | Task::Answer(_) => return,
         }
+        self.outcome = Some(Err("the thread that writes checkpoints has ended".to_owned()));
     }
 
     /// Nothing that was begun so far is wanted any more.
@@ -69,13 +71,17 @@ impl PartitionFiles {
 
     /// Takes in what the writer thread said.
     fn listen(&mut self) {
-        for reply in self.replies.try_iter() {
-            match reply {
+        while let Ok(reply) = self.replies.try_recv() {
+            self.hear(reply);
+        }
+    }
+
+    fn hear(&mut self, reply: Reply) {
+        match reply {
                 Reply::Buffer(buffer) if self.spares.len() < SPARES => self.spares.push(buffer),
                 Reply::Buffer(_) => {}
                 Reply::Outcome { number, outcome } if number == self.number => self.outcome = Some(outcome),
                 Reply::Outcome { .. } => {}
-            }
         }
     }
 }
@@ -127,6 +133,12 @@ impl Store for PartitionFiles {
     fn abandon(&mut self) {
         self.forget();
         self.order(Task::Abandon);
+    }
+
+    fn wait(&mut self, at_most: Duration) {
+        if let Ok(reply) = self.replies.recv_timeout(at_most) {
+            self.hear(reply);
+        }
     }
 }
 

@@ -42,7 +42,7 @@ impl PendingSet {
     /// Does nothing if the set is not empty.
     pub fn lay_out(&mut self, schedules: usize) {
         if self.is_empty() {
-            self.index.lay_out(schedules);
+            self.index.lay_out(schedules.min(u32::MAX as usize)); // more than there are names
         }
     }
 }
