@@ -36,6 +36,7 @@ const ROOMS: &[Room] = &[
         rooms: &["schedule"],
         crates: Pure(&["apache_avro", "base64", "base64_simd", "memchr", "serde", "serde_json", "thiserror"]),
     },
+    Room { name: "checkpoint", rooms: &["schedule"], crates: AllBut(RDKAFKA) },
     Room { name: "config", rooms: &["schedule"], crates: AllBut(RDKAFKA) },
     // Observes what the shards publish (`scheduler::status`).
     Room {

@@ -25,6 +25,7 @@ fn main() -> std::io::Result<()> {
     write("avro_roundtrip", &avro)?;
     write("json_decode", &json)?;
     write("headers", &header_runs())?;
+    write("checkpoint", &noise(&[40, 120, 400, 1_200]))?;
     write("pending_ops", &noise(&[17, 170, 340, 510, 680, 850]))?;
     write("wheel_times", &noise(&[16, 64, 128, 256, 512, 1024]))
 }

@@ -135,6 +135,14 @@ impl Arena {
         }
     }
 
+    /// Asks for all of the entry of that name, if there is one, or the front of a large one.
+    pub(super) fn prefetch_whole(&self, name: u32) {
+        let (number, unit) = split(name);
+        if let Some(Some(segment)) = self.segments.get(number) {
+            segment.prefetch_whole(unit);
+        }
+    }
+
     /// Asks for the fronts of the entries that the hints name.
     #[inline]
     pub(super) fn read_ahead(&self, hints: &[Hint]) {

@@ -17,6 +17,10 @@ impl IdHasher {
         Self { secret: SharedSeed::from_u64(seed), seed }
     }
 
+    pub(super) fn seed(&self) -> u64 {
+        self.seed
+    }
+
     pub(super) fn hash64(&self, bytes: &[u8]) -> u64 {
         let mut hasher = FoldHasher::with_seed(self.seed, &self.secret);
         hasher.write(bytes);

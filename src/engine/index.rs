@@ -47,6 +47,20 @@ impl Index {
         self.len
     }
 
+    /// The seed of the hash.
+    pub(super) fn hash_seed(&self) -> u64 {
+        self.hasher.seed()
+    }
+
+    /// Makes the tables for so many names at once, while there are none. They take memory when names come.
+    pub(super) fn lay_out(&mut self, names: usize) {
+        debug_assert_eq!(self.len, 0, "there are names already");
+        while self.tables.len() * self.mean_names < names {
+            self.tables.push(Table::default());
+        }
+        self.round_bits = self.tables.len().ilog2();
+    }
+
     /// What the index knows of `id`.
     pub(super) fn hash(&self, id: &[u8]) -> u32 {
         self.hasher.hash64(id) as u32
@@ -106,6 +120,12 @@ impl Index {
         }
         let is_split = table + (1 << self.round_bits) < self.tables.len() || table >= 1 << self.round_bits;
         from.after_table(self.round_bits + u32::from(is_split))
+    }
+
+    /// Names in the fullest table.
+    #[cfg(test)]
+    pub(super) fn largest_table(&self) -> usize {
+        self.tables.iter().map(Table::len).max().unwrap_or(0)
     }
 
     /// Bytes of the tables.

@@ -5,6 +5,7 @@ mod check;
 mod due;
 mod handle;
 mod load;
+mod snapshot;
 #[cfg(test)]
 mod testing;
 mod tidy;

@@ -89,7 +89,7 @@ const STEPS: &[(u8, Action)] = &[
     (1, |run, a, _| run.set_clock([-3_600_000, -50, 50, 3_600_000][a as usize % 4])),
     (1, Run::hold),
     (1, |run, _, b| run.finish_bulk([0, 1, 3, 1_000][b as usize % 4])),
-    (1, |run, _, b| run.walk_on(b as usize % 7)),
+    (1, |run, _, b| run.walk_on(Some(b as usize % 7).filter(|&budget| budget < 6))),
     (2, |run, _, b| run.tidy([0, 1, 10, 5_000][b as usize % 4])),
     (1, |run, a, _| run.settle_one(a)),
 ];
@@ -427,7 +427,8 @@ impl Run {
         }
     }
 
-    fn walk_on(&mut self, budget: usize) {
+    /// Some schedules further, or a piece of a snapshot.
+    fn walk_on(&mut self, budget: Option<usize>) {
         let walk = self.walk.get_or_insert_with(|| Walk {
             cursor: ListCursor::default(),
             seen: BTreeMap::new(),
@@ -435,12 +436,19 @@ impl Run {
         });
         let entries = &self.entries;
         let mut given = 0;
-        let cursor = self.set.list(walk.cursor, budget, &mut |view| {
+        let mut see = |view: View<'_>| {
             assert_same(&entries[view.id], &view);
             *walk.seen.entry(view.id.to_vec()).or_default() += 1;
             given += 1;
-        });
-        assert!(given <= budget);
+        };
+        let cursor = match budget {
+            Some(budget) => self.set.list(walk.cursor, budget, &mut see),
+            None => self.set.snapshot(walk.cursor, &mut |view, is_held| {
+                assert_eq!(is_held, entries[view.id].state == State::Held);
+                see(view);
+            }),
+        };
+        assert!(budget.is_none_or(|budget| given <= budget));
         if let Some(cursor) = cursor {
             walk.cursor = cursor;
         } else {

@@ -8,6 +8,11 @@ use crate::engine::prefetch::prefetch;
 /// What a look-up reads of an entry: its front and most of the ID.
 const LOOKED_UP_BYTES: usize = 48;
 
+/// What is asked for of an entry that is going to be read as a whole.
+const READ_AHEAD_BYTES: usize = 512;
+
+const CACHE_LINE_BYTES: usize = 64;
+
 /// The unit of no block.
 const NIL: u32 = u32::MAX;
 
@@ -145,6 +150,16 @@ impl Segment {
             // A block may begin late in a cache line.
             prefetch(first);
             prefetch(last);
+        }
+    }
+
+    /// Asks for all of the entry at `unit`, if there is one, or the front of a large one: what comes after that, the
+    /// machine foresees.
+    #[inline]
+    pub(super) fn prefetch_whole(&self, unit: usize) {
+        if let Some(front) = self.memory.get(unit * UNIT_BYTES..) {
+            let block = &front[..self.block_bytes().min(READ_AHEAD_BYTES).min(front.len())];
+            block.iter().step_by(CACHE_LINE_BYTES).chain(block.last()).for_each(prefetch);
         }
     }
 

@@ -46,7 +46,7 @@ impl EntryState {
 
 /// Where a walk over the set goes on; the default is its beginning.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ListCursor(Turn);
+pub struct ListCursor(pub(super) Turn);
 
 impl PendingSet {
     /// Gives up to `budget` schedules, in no order that means anything, to `f`, and returns where to go on, `None` at

@@ -1,0 +1,344 @@
+//! The reader of checkpoints: whatever the bytes are, it neither panics nor makes room for what is not there, and what it
+//! gives is what was written, in order: all of it, or what comes before a refusal.
+//!
+//! Each input is read as a file; as a plan for a file that was written and then damaged; and as a plan for one whose checksums
+//! are right, but which no writer wrote.
+#![no_main]
+
+use arbitrary::{Arbitrary, Unstructured};
+use kafka_message_scheduler::checkpoint::{Decoder, Encoder, Kept, Moment, Stand};
+use kafka_message_scheduler::schedule::{DueTime, Format, Headers, HeadersBuf, Schedule, varint};
+use kms_fuzz::Name;
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| {
+    read(input);
+    if let Ok(plan) = Damaged::arbitrary_take_rest(Unstructured::new(input)) {
+        damaged(&plan);
+    }
+    if let Ok(blocks) = Vec::<Forged>::arbitrary_take_rest(Unstructured::new(input)) {
+        forged(&blocks);
+    }
+});
+
+/// All that a file gives, and whether it is said to be complete.
+fn read(file: &[u8]) -> (Vec<Written>, bool) {
+    let mut given = Vec::new();
+    let is_complete = read_into(file, &mut given).is_ok();
+    (given, is_complete)
+}
+
+/// A refusal's text is made, too, for that must not panic either.
+fn read_into(file: &[u8], given: &mut Vec<Written>) -> Result<(), String> {
+    let mut decoder = Decoder::open(file).map_err(|refusal| refusal.to_string())?;
+    while let Some(block) = decoder.next_block().map_err(|refusal| refusal.to_string())? {
+        let before = given.len();
+        for kept in block.schedules() {
+            given.push(Written::of(&kept.map_err(|refusal| refusal.to_string())?));
+        }
+        assert_eq!(given.len() - before, block.count());
+    }
+    assert!(decoder.next_block().is_ok_and(|block| block.is_none()), "it ends once");
+    Ok(())
+}
+
+/// A schedule that owns its parts.
+#[derive(Arbitrary, Clone, Debug, PartialEq)]
+struct Written {
+    id: Vec<u8>,
+    offset: i64,
+    is_json: bool,
+    time: i64,
+    topic: String,
+    key: Vec<u8>,
+    value: Option<Vec<u8>>,
+    headers: Vec<(String, Option<Vec<u8>>)>,
+    record_headers: Vec<(String, Option<Vec<u8>>)>,
+    held: bool,
+}
+
+impl Written {
+    fn of(kept: &Kept<'_>) -> Self {
+        let pairs = |headers: Headers<'_>| {
+            headers.iter().map(|header| (header.name.to_owned(), header.value.map(<[u8]>::to_vec))).collect()
+        };
+        Self {
+            id: kept.id.to_vec(),
+            offset: kept.offset,
+            is_json: kept.format == Format::Json,
+            time: kept.schedule.due.epoch_ms(),
+            topic: kept.schedule.topic.to_owned(),
+            key: kept.schedule.key.to_vec(),
+            value: kept.schedule.value.map(<[u8]>::to_vec),
+            headers: pairs(kept.schedule.headers),
+            record_headers: pairs(kept.record_headers),
+            held: kept.held,
+        }
+    }
+
+    fn push_to(&self, encoder: &mut Encoder) {
+        let packed = |pairs: &[(String, Option<Vec<u8>>)]| {
+            let mut buf = HeadersBuf::new();
+            pairs.iter().for_each(|(name, value)| buf.push(name, value.as_deref()));
+            buf
+        };
+        let (headers, record_headers) = (packed(&self.headers), packed(&self.record_headers));
+        encoder.push(&Kept {
+            id: &self.id,
+            offset: self.offset,
+            format: if self.is_json { Format::Json } else { Format::Avro },
+            schedule: Schedule {
+                due: DueTime::from_epoch_ms(self.time),
+                topic: &self.topic,
+                key: &self.key,
+                value: self.value.as_deref(),
+                headers: headers.as_headers(),
+            },
+            record_headers: record_headers.as_headers(),
+            held: self.held,
+        });
+    }
+}
+
+fn encode(schedules: &[Written]) -> Vec<u8> {
+    let stand = Stand {
+        topic: "schedules".to_owned(),
+        partition: 0,
+        topic_id: "id".to_owned(),
+        offset: 17,
+        leader_epoch: Some(3),
+        hash_seed: 5,
+        schedules: schedules.len() as u64,
+        taken: Moment { wall_ms: 1, boot: None },
+    };
+    let mut encoder = Encoder::new(&stand);
+    let mut file = Vec::new();
+    for schedule in schedules {
+        schedule.push_to(&mut encoder);
+        while let Some(bytes) = encoder.take() {
+            file.extend_from_slice(&bytes);
+            encoder.recycle(bytes);
+        }
+    }
+    file.extend(encoder.finish());
+    file
+}
+
+/// What was written, and what befell it.
+#[derive(Arbitrary, Debug)]
+struct Damaged {
+    schedules: Vec<Planned>,
+    damages: Vec<Damage>,
+}
+
+#[derive(Arbitrary, Debug)]
+struct Planned {
+    schedule: Written,
+    topic: Option<Name>,
+    /// So many times two kilobytes more, so that there are several blocks.
+    filling: u8,
+}
+
+#[derive(Arbitrary, Debug)]
+enum Damage {
+    Flip { at: u32, mask: u8 },
+    Cut { at: u32 },
+    Insert { at: u32, bytes: Vec<u8> },
+    /// A part is gone, or is there once more.
+    Remove { at: u32, len: u16 },
+    Repeat { at: u32, len: u16 },
+    /// From somewhere on, it is another file of the same.
+    Splice { at: u32 },
+}
+
+fn damaged(plan: &Damaged) {
+    let schedules: Vec<_> = plan.schedules.iter().take(16).map(Planned::schedule).collect();
+    let whole = encode(&schedules);
+    let mut file = whole.clone();
+    for damage in &plan.damages {
+        damage.befall(&mut file, &schedules);
+    }
+    let (given, is_complete) = read(&file);
+    assert!(given.len() <= schedules.len() && given == schedules[..given.len()], "something else was given");
+    if file == whole {
+        assert!(is_complete && given.len() == schedules.len(), "a whole file is refused");
+    } else if is_complete {
+        // All of it may have been replaced by another file of the same.
+        assert_eq!(given.len(), schedules.len(), "what is missing is not missed");
+    }
+}
+
+impl Planned {
+    fn schedule(&self) -> Written {
+        let mut schedule = self.schedule.clone();
+        if let Some(topic) = &self.topic {
+            schedule.topic = topic.text();
+        }
+        if self.filling > 0 {
+            schedule.value.get_or_insert_default().resize(usize::from(self.filling) << 11, self.filling);
+        }
+        schedule
+    }
+}
+
+impl Damage {
+    fn befall(&self, file: &mut Vec<u8>, schedules: &[Written]) {
+        if file.is_empty() {
+            return;
+        }
+        let place = |at: u32| at as usize % file.len();
+        match *self {
+            Self::Flip { at, mask } => {
+                let at = place(at);
+                file[at] ^= mask;
+            }
+            Self::Cut { at } => file.truncate(place(at)),
+            Self::Insert { at, ref bytes } => {
+                let at = place(at);
+                file.splice(at..at, bytes.iter().copied());
+            }
+            Self::Remove { at, len } => {
+                let at = place(at);
+                let end = file.len().min(at + usize::from(len));
+                file.drain(at..end);
+            }
+            Self::Repeat { at, len } => {
+                let at = place(at);
+                let end = file.len().min(at + usize::from(len));
+                let part = file[at..end].to_vec();
+                file.splice(at..at, part);
+            }
+            Self::Splice { at } => {
+                let at = place(at);
+                let other = encode(schedules);
+                file.truncate(at);
+                file.extend(other.iter().skip(at));
+            }
+        }
+    }
+}
+
+/// A block that is checked right, and says anything.
+#[derive(Arbitrary, Debug)]
+struct Forged {
+    kind: u8,
+    /// What is said instead of what is right.
+    sequence: Option<u32>,
+    payload_at: Option<u64>,
+    count: Option<u32>,
+    len: Option<u32>,
+    content: Content,
+}
+
+#[derive(Arbitrary, Debug)]
+enum Content {
+    Bytes(Vec<u8>),
+    Heads(Vec<Head>),
+    End,
+}
+
+#[derive(Arbitrary, Debug)]
+struct Head {
+    numbers: [u8; 16],
+    flags: u8,
+    lengths: [Length; 6],
+    name: Option<Vec<u8>>,
+    id: Vec<u8>,
+}
+
+#[derive(Arbitrary, Debug)]
+enum Length {
+    Small(u8),
+    Any(i64),
+}
+
+fn forged(blocks: &[Forged]) {
+    const END: usize = FRAME_LEN + 12;
+    let mut file = encode(&[]);
+    file.truncate(file.len() - END);
+    let identity: [u8; 16] = file[16..32].try_into().expect("the head's");
+    let (mut schedules, mut frames, mut last_count) = (0u64, crc32fast::Hasher::new(), 0);
+    for (sequence, block) in (0u32..).zip(blocks.iter().take(16)) {
+        let content = match &block.content {
+            Content::Bytes(bytes) => bytes.clone(),
+            Content::Heads(heads) => heads.iter().flat_map(Head::bytes).collect(),
+            Content::End => [&schedules.to_le_bytes()[..], &frames.clone().finalize().to_le_bytes()].concat(),
+        };
+        let kind = u32::from(block.kind % 5);
+        let content_at = (file.len() + FRAME_LEN) as u64;
+        let (right_count, payload_at) = match (&block.content, kind) {
+            (Content::Heads(heads), _) => (heads.len() as u32, content_at + (content.len() + FRAME_LEN) as u64),
+            (_, 1) => (0, content_at + (content.len() + FRAME_LEN) as u64),
+            (_, 2) => (last_count, content_at),
+            _ => (0, content_at),
+        };
+        let count = block.count.unwrap_or(right_count);
+        if kind == 1 {
+            schedules += u64::from(count);
+            last_count = count;
+        }
+        let frame = Frame {
+            kind,
+            sequence: block.sequence.unwrap_or(sequence),
+            identity,
+            payload_at: block.payload_at.unwrap_or(payload_at),
+            count,
+            len: block.len.unwrap_or(content.len() as u32),
+        };
+        let frame = frame.bytes(&content);
+        if kind != 3 {
+            frames.update(&frame);
+        }
+        file.extend(frame);
+        file.extend(content);
+    }
+    let (given, _) = read(&file);
+    // What is taken for a schedule is one: it can be written, and is read again.
+    assert_eq!(read(&encode(&given)), (given, true));
+}
+
+/// The layout once more.
+const FRAME_LEN: usize = 48;
+
+struct Frame {
+    kind: u32,
+    sequence: u32,
+    identity: [u8; 16],
+    payload_at: u64,
+    count: u32,
+    len: u32,
+}
+
+impl Frame {
+    fn bytes(&self, content: &[u8]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        bytes.extend(self.kind.to_le_bytes());
+        bytes.extend(self.sequence.to_le_bytes());
+        bytes.extend(self.identity);
+        bytes.extend(self.payload_at.to_le_bytes());
+        bytes.extend(self.count.to_le_bytes());
+        bytes.extend(self.len.to_le_bytes());
+        bytes.extend(crc32fast::hash(content).to_le_bytes());
+        let check = crc32fast::hash(&bytes);
+        bytes.extend(check.to_le_bytes());
+        assert_eq!(bytes.len(), FRAME_LEN);
+        bytes
+    }
+}
+
+impl Head {
+    fn bytes(&self) -> Vec<u8> {
+        let mut bytes = [&self.numbers[..], &[self.flags]].concat();
+        for length in &self.lengths {
+            let length = match *length {
+                Length::Small(small) => i64::from(small) - 1,
+                Length::Any(any) => any,
+            };
+            varint::write(&mut bytes, length);
+        }
+        if let Some(name) = &self.name {
+            varint::write_bytes(&mut bytes, name);
+        }
+        bytes.extend(&self.id);
+        bytes
+    }
+}
