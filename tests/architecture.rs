@@ -45,8 +45,6 @@ const ROOMS: &[Room] = &[
         crates: AllBut(RDKAFKA),
     },
     Room { name: "kafka", rooms: &["config", "schedule"], crates: AllBut(&[]) },
-    // What is kept on disk for the next start.
-    Room { name: "checkpoint", rooms: &["engine", "schedule"], crates: AllBut(RDKAFKA) },
     Room {
         name: "scheduler",
         rooms: &["checkpoint", "codec", "config", "engine", "kafka", "schedule"],

@@ -34,7 +34,7 @@ const SPARES: usize = 4;
 ///     leader_epoch: None,
 ///     hash_seed: 42,
 ///     schedules: 1,
-///     taken: Moment::now(),
+///     taken: Moment { wall_ms: 1_767_225_600_000, boot: None },
 /// };
 /// let due = DueTime::from_epoch_ms(1_000);
 /// let schedule =

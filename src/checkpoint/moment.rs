@@ -24,18 +24,6 @@ pub struct Boot {
 }
 
 impl Moment {
-    /// The time it is.
-    #[must_use]
-    #[allow(clippy::disallowed_methods, reason = "a time for the next process, which this one's `Clock` cannot tell")]
-    pub fn now() -> Self {
-        use std::time::{SystemTime, UNIX_EPOCH};
-        let wall_ms = match SystemTime::now().duration_since(UNIX_EPOCH) {
-            Ok(since) => since.as_millis() as i64,
-            Err(before) => -(before.duration().as_millis() as i64),
-        };
-        Self { wall_ms, boot: boot_now() }
-    }
-
     /// How long ago it was, at `now`: the longer of what the two clocks say. `None` if no clock can tell, because it lies in
     /// the future.
     #[must_use]
@@ -50,29 +38,6 @@ impl Moment {
         };
         by_wall_ms.max(by_boot_ms).map(Duration::from_millis)
     }
-}
-
-#[cfg(target_os = "linux")]
-fn boot_now() -> Option<Boot> {
-    let id = boot_id(&std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?)?;
-    let since = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
-    let since_boot = Duration::new(since.tv_sec.try_into().ok()?, since.tv_nsec.try_into().ok()?);
-    Some(Boot { id, since_boot_ms: since_boot.as_millis() as u64 })
-}
-
-#[cfg(not(target_os = "linux"))]
-fn boot_now() -> Option<Boot> {
-    None
-}
-
-/// The bytes of a UUID.
-#[cfg(any(target_os = "linux", test))]
-fn boot_id(text: &str) -> Option<[u8; 16]> {
-    let digits: String = text.trim().chars().filter(|&c| c != '-').collect();
-    if digits.len() != 32 || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        return None;
-    }
-    Some(u128::from_str_radix(&digits, 16).ok()?.to_be_bytes())
 }
 
 #[cfg(test)]
@@ -112,22 +77,5 @@ mod tests {
         assert_eq!(age_ms(moment(i64::MIN, None), moment(i64::MAX, None)), None, "or too far away to tell");
         let then = moment(1_000, Some((1, 500)));
         assert_eq!(age_ms(then, moment(3_000, Some((1, 499)))), None, "by the clock that nobody sets");
-    }
-
-    #[test]
-    fn now_is_told_by_all_clocks_there_are_and_they_go_on() {
-        let [first, second] = [Moment::now(), Moment::now()];
-        assert!(first.wall_ms > 1_700_000_000_000);
-        assert_eq!(first.boot.is_some(), cfg!(target_os = "linux"));
-        assert!(first.age(&second).unwrap() < Duration::from_secs(60));
-    }
-
-    #[test]
-    fn a_boot_id_is_sixteen_bytes() {
-        let id = boot_id("01234567-89ab-cdef-0123-456789abcdef\n").unwrap();
-        assert_eq!(id, [0x01, 0x23, 0x45, 0x67, 0x89, 0xab, 0xcd, 0xef].repeat(2)[..]);
-        for other in ["", "01234567", "+1234567-89ab-cdef-0123-456789abcdef", "é1234567-89ab-cdef-0123-456789abcde"] {
-            assert_eq!(boot_id(other), None, "{other:?}");
-        }
     }
 }

@@ -185,6 +185,11 @@ impl Shard {
         applied
     }
 
+    /// About so many schedules will be [restored](Self::restore), in the order of a set with the same seed.
+    pub fn lay_out(&mut self, schedules: usize) {
+        self.pending.lay_out(schedules);
+    }
+
     /// Puts in what a checkpoint kept of the log: the version of `id` at `offset`, before anything of the log is applied.
     /// One that was `held` is held again, and must be written again as when it was [overtaken](Applied::Overtaken).
     pub fn restore(

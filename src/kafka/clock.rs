@@ -1,6 +1,8 @@
 //! The machine's clocks.
 
 use std::sync::OnceLock;
+#[cfg(target_os = "linux")]
+use std::time::Duration;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use super::{Clock, Uptime};
@@ -41,13 +43,21 @@ impl Clock for SystemClock {
         self.started.elapsed().as_micros() as u64
     }
 
+    #[cfg(target_os = "linux")]
     fn uptime(&self) -> Option<Uptime> {
-        let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
-        let boot_id = u128::from_str_radix(&boot_id.trim().replace('-', ""), 16).ok()?.to_be_bytes();
-        let uptime = std::fs::read_to_string("/proc/uptime").ok()?;
-        let seconds: f64 = uptime.split_whitespace().next()?.parse().ok()?;
-        Some(Uptime { boot_id, since_boot_ms: (seconds * 1_000.0) as u64 })
+        let boot_id = boot_id(&std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?)?;
+        let since = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+        let since_boot = Duration::new(since.tv_sec.try_into().ok()?, since.tv_nsec.try_into().ok()?);
+        Some(Uptime { boot_id, since_boot_ms: since_boot.as_millis() as u64 })
     }
+}
+
+/// The bytes of a UUID.
+#[cfg(any(target_os = "linux", test))]
+fn boot_id(text: &str) -> Option<[u8; 16]> {
+    let digits: String = text.trim().chars().filter(|&c| c != '-').collect();
+    let is_hex = digits.len() == 32 && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+    is_hex.then(|| u128::from_str_radix(&digits, 16).ok()).flatten().map(u128::to_be_bytes)
 }
 
 /// Notices that the wall clock was set: it and the monotonic clock, which nobody sets, then no longer keep their distance.
@@ -115,6 +125,15 @@ mod tests {
         let [first, second] = [(); 2].map(|()| clock.uptime().expect("/proc is there"));
         assert_eq!(first.boot_id, second.boot_id);
         assert!(0 < first.since_boot_ms && first.since_boot_ms <= second.since_boot_ms);
+    }
+
+    #[test]
+    fn a_boot_id_is_sixteen_bytes() {
+        let id = boot_id("01234567-89ab-cdef-0123-456789abcdef\n").expect("a UUID");
+        assert_eq!(id, [0x01, 0x23, 0x45, 0x67, 0x89, 0xab, 0xcd, 0xef].repeat(2)[..]);
+        for other in ["", "01234567", "+1234567-89ab-cdef-0123-456789abcdef", "é1234567-89ab-cdef-0123-456789abcde"] {
+            assert_eq!(boot_id(other), None, "{other:?}");
+        }
     }
 
     #[test]

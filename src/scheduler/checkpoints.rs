@@ -142,6 +142,7 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
         let retention = self.retention_soon()?;
         let age = self.trusted_age(&stand, retention)?;
         let began_ms = self.clock.monotonic_ms();
+        self.shard.lay_out(usize::try_from(stand.schedules).unwrap_or(usize::MAX));
         loop {
             self.status.beat();
             if self.control.order() != Order::Run {
