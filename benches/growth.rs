@@ -52,7 +52,8 @@ fn main() {
 }
 
 fn by_schedules(client: &Client, broker: &str) {
-    let sizes = std::env::var("KMS_GROWTH_SIZES").unwrap_or_else(|_| "100000,1000000,10000000,20000000".to_owned());
+    let sizes =
+        std::env::var("KMS_GROWTH_SIZES").unwrap_or_else(|_| "100000,1000000,10000000,20000000".to_owned());
     print_head("pending");
     for size in sizes.split(',') {
         let size = size.trim().parse().expect("KMS_GROWTH_SIZES are numbers");
@@ -90,7 +91,9 @@ struct Cost {
 }
 
 fn print_head(what: &str) {
-    println!("\n| {what} | load, s | with a checkpoint, s | resident, MB | threads | burst, schedules a second | late, p50, ms | p99 |");
+    println!(
+        "\n| {what} | load, s | with a checkpoint, s | resident, MB | threads | burst, schedules a second | late, p50, ms | p99 |"
+    );
     println!("|---|---|---|---|---|---|---|---|");
 }
 
@@ -111,8 +114,9 @@ fn measure(client: &Client, broker: &str, pending: usize, partitions: i32, insta
     let later_ms = now_ms() + 7 * 86_400_000;
     for start in (0..pending).step_by(PART) {
         let part = start..(start + PART).min(pending);
-        let records: Vec<_> =
-            part.map(|n| schedule(&schedules, &format!("later-{n}"), later_ms + n as i64, &destination)).collect();
+        let records: Vec<_> = part
+            .map(|n| schedule(&schedules, &format!("later-{n}"), later_ms + n as i64, &destination))
+            .collect();
         client.produce(&records);
     }
     let disks = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
@@ -127,9 +131,10 @@ fn measure(client: &Client, broker: &str, pending: usize, partitions: i32, insta
         .collect();
 
     let (mut running, load) = start(&settings, partitions as usize, pending);
-    let (resident_bytes, threads) = running.iter().map(Kms::resources).fold((0, 0), |(bytes, threads), more| {
-        (bytes + more.resident_bytes, threads + more.threads)
-    });
+    let (resident_bytes, threads) = running
+        .iter()
+        .map(Kms::resources)
+        .fold((0, 0), |(bytes, threads), more| (bytes + more.resident_bytes, threads + more.threads));
     let late_ms = lateness(client, &schedules, &destination);
     let burst_rate = burst(client, &schedules, &destination);
     await_checkpoints(&running, partitions as usize);
@@ -164,7 +169,8 @@ fn start(settings: &[Settings], partitions: usize, pending: usize) -> (Vec<Kms>,
 /// Until each partition has a checkpoint of what it has pending now.
 fn await_checkpoints(running: &[Kms], partitions: usize) {
     let started = Instant::now();
-    let written = || running.iter().filter_map(|kms| kms.metric("kms_checkpoints_total", &[("outcome", "written")]));
+    let written =
+        || running.iter().filter_map(|kms| kms.metric("kms_checkpoints_total", &[("outcome", "written")]));
     while written().sum::<f64>() < partitions as f64 {
         assert!(started.elapsed() < LOAD_PATIENCE, "no checkpoint in {LOAD_PATIENCE:?}");
         std::thread::sleep(Duration::from_millis(100));

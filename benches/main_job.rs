@@ -52,7 +52,8 @@ fn burst(client: &Client, broker: &str, times: usize) {
         let (schedules, destination) = topics(client, 1, 4);
         let mut kms = start(broker, &schedules);
         let due_ms = now_ms() + 8_000;
-        let records: Vec<_> = (0..COUNT).map(|i| schedule(&schedules, &id(i), due_ms, &destination)).collect();
+        let records: Vec<_> =
+            (0..COUNT).map(|i| schedule(&schedules, &id(i), due_ms, &destination)).collect();
         client.produce(&records);
         assert!(now_ms() < due_ms, "the schedules were written too late");
         let reader = client.reader(&[&destination]);

@@ -233,8 +233,11 @@ impl Run {
             self.tidy_now_and_then(position, &mut phase, &mut tidies);
         }
         self.tidy_up(BEGIN_MS, &mut phase, &mut tidies);
-        let slow =
-            phase.report(&format!("replace, round {round}"), self.options.count, &[&warms, &upserts, &tidies]);
+        let slow = phase.report(
+            &format!("replace, round {round}"),
+            self.options.count,
+            &[&warms, &upserts, &tidies],
+        );
         self.slow_calls.extend(slow);
         self.report_memory();
     }

@@ -305,7 +305,6 @@ impl Shard {
         }
     }
 
-
     /// Applies a record that takes away whatever its key had before.
     fn remove(&mut self, offset: i64, id: &[u8]) -> Applied {
         if self.pending.remove(id, offset).is_some() { Applied::Removed } else { Applied::Unknown }

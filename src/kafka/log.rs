@@ -166,9 +166,9 @@ impl<C: ConsumerContext + 'static> Log for PartitionLog<C> {
         let answer = match self.end_asked.as_ref()?.try_recv() {
             Ok(answer) => answer,
             Err(TryRecvError::Empty) => return None,
-            Err(TryRecvError::Disconnected) => {
-                Err(LogError::Retriable("nobody could be sent to ask for the end of the partition".to_owned()))
-            }
+            Err(TryRecvError::Disconnected) => Err(LogError::Retriable(
+                "nobody could be sent to ask for the end of the partition".to_owned(),
+            )),
         };
         self.end_asked = None;
         Some(answer)

@@ -72,7 +72,7 @@ enum Stage {
     /// That end is known; the shard has to have got there, for the age of a checkpoint to be that of what comes after it.
     Reaching { taken: Moment, end: i64 },
     /// The set is being walked.
-    Walking(Walk),
+    Walking(Box<Walk>),
     /// Everything is handed over and is being written.
     Writing(Newest),
 }
@@ -153,7 +153,8 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
             for kept in block.schedules() {
                 let Kept { id, offset, format, schedule, record_headers, held } =
                     kept.map_err(|refusal| doubtful(&refusal))?;
-                if let Some(handle) = self.shard.restore(id, offset, format, &schedule, record_headers, held) {
+                if let Some(handle) = self.shard.restore(id, offset, format, &schedule, record_headers, held)
+                {
                     self.repairs.push_back(handle);
                     self.repair_offsets.insert(handle, i64::MAX);
                 }
@@ -231,7 +232,11 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
                 None => self.checkpoints.stage = Stage::Asked { taken },
                 Some(Ok(end)) => self.checkpoints.stage = Stage::Reaching { taken, end },
                 Some(Err(error)) => {
-                    tracing::debug!(topic = self.topic, partition = self.partition, "no checkpoint yet: {error}");
+                    tracing::debug!(
+                        topic = self.topic,
+                        partition = self.partition,
+                        "no checkpoint yet: {error}"
+                    );
                     self.checkpoints.not_before_ms = self.clock.monotonic_ms() + TRY_AGAIN_MS;
                 }
             },
@@ -287,11 +292,11 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
         if let Some(store) = &mut self.checkpoints.store {
             store.begin();
         }
-        Stage::Walking(Walk {
+        Stage::Walking(Box::new(Walk {
             newest: Newest { offset: stand.offset, taken, bytes: None },
             rest: Some((Encoder::new(&stand), ListCursor::default())),
             outbox: VecDeque::new(),
-        })
+        }))
     }
 
     /// What became of the one that was handed over.

@@ -214,8 +214,18 @@ impl Shards {
                 let shard = Shard::new(PendingSet::new(hash_seed));
                 let clock = SystemClock::new();
                 let mut runner = Runner::new(
-                    &topic, partition, shard, log, producer, clock, settings, control, figures, counters,
-                    commands, checkpoints,
+                    &topic,
+                    partition,
+                    shard,
+                    log,
+                    producer,
+                    clock,
+                    settings,
+                    control,
+                    figures,
+                    counters,
+                    commands,
+                    checkpoints,
                 );
                 let ended = runner.run();
                 discard(runner.into_shard());

@@ -65,14 +65,9 @@ pub(super) fn observe(meter: &Meter, status: &Arc<Status>) {
             }
         },
     );
-    labelled(
-        meter,
-        status,
-        "kms_checkpoints",
-        "Checkpoints by what became of them.",
-        "outcome",
-        |topic| topic.checkpoints.iter().map(|(outcome, n)| (outcome.label(), n)).collect(),
-    );
+    labelled(meter, status, "kms_checkpoints", "Checkpoints by what became of them.", "outcome", |topic| {
+        topic.checkpoints.iter().map(|(outcome, n)| (outcome.label(), n)).collect()
+    });
     // Where there is no checkpoint there is no figure: an age of nothing would look like a young one.
     for (name, about, figure) in CHECKPOINT_FIGURES {
         each_partition(meter, status, name, about, move |partition, labels, observe| {

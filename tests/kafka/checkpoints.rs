@@ -100,7 +100,10 @@ fn an_instance_begins_with_what_it_kept_and_reads_only_what_came_after() {
     let began = || kms.log_lines().iter().filter(|line| line.contains("began with a checkpoint")).count();
     assert_eq!(began(), 2);
     scene.await_settled(due_ms);
-    assert_eq!(kms.metric("schedules_repository_size", &[("counter_type", "total")]), Some((BALLAST - 200) as f64));
+    assert_eq!(
+        kms.metric("schedules_repository_size", &[("counter_type", "total")]),
+        Some((BALLAST - 200) as f64)
+    );
     assert_eq!(kms.metric("kms_checkpoints_total", &[("outcome", "restored")]), Some(2.0));
     // Had it read the whole log, there would be as many as there were schedules.
     let updates = kms.metric("event_subscriber_total", &[("message_type", "update")]).unwrap();

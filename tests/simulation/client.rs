@@ -12,8 +12,8 @@ use std::time::Duration;
 use corosensei::Yielder;
 use kafka_message_scheduler::kafka::producer::{END_SUSPECT_AFTER, Mode};
 use kafka_message_scheduler::kafka::{
-    Clock, Kind, Log, LogError, LogItem, LogRecord, Message, Resume, SendError, TransactionError, Transactions,
-    Uptime,
+    Clock, Kind, Log, LogError, LogItem, LogRecord, Message, Resume, SendError, TransactionError,
+    Transactions, Uptime,
 };
 use kafka_message_scheduler::schedule::Headers;
 use kafka_message_scheduler::scheduler::status::{PartitionStatus, Phase};

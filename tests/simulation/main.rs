@@ -203,22 +203,46 @@ fn the_runs_are_eventful() {
     let records: usize = outcomes.iter().map(|outcome| outcome.history.records.len()).sum();
     println!("{delivered} delivered, {records} records");
     assert!(delivered > 5_000 && records > 20_000, "{delivered} delivered of {records} records");
-    let troubles = [
-        "is killed",
-        "stands still",
-        "is cut off",
-        "is wrong by",
-        "timed out",
-        "compacted",
-        "are deleted",
-        "hangs",
-        "asked to cancel",
-        "asked to put",
-    ];
+    assert_all_happen(
+        &outcomes,
+        &[
+            "is killed",
+            "stands still",
+            "is cut off",
+            "is wrong by",
+            "timed out",
+            "compacted",
+            "are deleted",
+            "hangs",
+            "asked to cancel",
+            "asked to put",
+        ],
+    );
+}
+
+#[test]
+fn checkpoints_are_used_and_passed_over() {
+    let plan = |seed| Plan { keeps_trace: true, ..plan_of("exactly_once_with_checkpoints", seed) };
+    let outcomes: Vec<Outcome> = (0..100).map(|seed| run(plan(seed))).collect();
+    assert_all_happen(
+        &outcomes,
+        &[
+            "it has a checkpoint",
+            "passed over: it is damaged",
+            "passed over: it is cut short",
+            "s old, and the topic keeps tombstones for",
+        ],
+    );
+}
+
+/// Each of these is in the trace of some run.
+#[track_caller]
+fn assert_all_happen(outcomes: &[Outcome], troubles: &[&str]) {
     for trouble in troubles {
         let has_it = |outcome: &&Outcome| outcome.trace.iter().any(|line| line.contains(trouble));
         let count = outcomes.iter().filter(has_it).count();
-        assert!(count > 0, "in none of a hundred runs: {trouble}");
+        println!("{trouble}: in {count} of {} runs", outcomes.len());
+        assert!(count > 0, "in none of {} runs: {trouble}", outcomes.len());
     }
 }
 

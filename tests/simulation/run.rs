@@ -28,8 +28,8 @@ use kafka_message_scheduler::scheduler::status::Status;
 
 use crate::at_least_once::{Fired, judge_at_least_once};
 use crate::client::{MISSING, Machine, Position, REFUSING, SILENT, Seat, SimClock, SimLog, SimTransactions};
-use crate::disk::{Disk, SimStore};
 use crate::cluster::{BEGIN_MS, Cluster, Epoch, Event, SECOND_US, TRANSACTION_TIMEOUT_US};
+use crate::disk::{Disk, SimStore};
 use crate::history::{History, Record, Verdict, Write};
 use crate::partition::{FORMAT, Partition};
 use crate::planted::Planted;
@@ -464,14 +464,15 @@ impl Run {
                 Some(earlier) if has(Planted::OldReader) => Rc::clone(&earlier.position),
                 _ => Rc::default(),
             };
-        let (mut checkpoints, mut hash_seed) = (Checkpoints::default(), 7);
+        let (mut checkpoints, mut hash_seed, mut begins_at) = (Checkpoints::default(), 7, 0);
         if let Some(mut store) = self.store(instance, partition) {
             let opened = store.open();
             if let Some(opened) = &opened {
                 let stand = opened.stand();
                 self.note(format_args!("it has a checkpoint of offset {}", stand.offset));
                 hash_seed = stand.hash_seed;
-                *position.borrow_mut() = Position::at(resume_at(stand).offset);
+                begins_at = resume_at(stand).offset;
+                *position.borrow_mut() = Position::at(begins_at);
             }
             let interval = Duration::from_micros(self.random(0, 3 * SECOND_US));
             checkpoints = Checkpoints::new(Box::new(store), opened, interval);
@@ -519,7 +520,7 @@ impl Run {
                 is_revoked,
                 told_ms: Cell::new(i64::MIN),
                 fenced_at: Cell::new(0),
-                handed_over: Cell::new(0),
+                handed_over: Cell::new(begins_at),
                 figures: Arc::clone(&figures),
             });
             let log = SimLog { seat: Rc::clone(&seat), position, end_at_start, end_asked: None };
