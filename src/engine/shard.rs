@@ -503,6 +503,33 @@ mod tests {
     }
 
     #[test]
+    fn what_was_held_when_a_checkpoint_was_taken_is_held_again() {
+        let schedule = Schedule {
+            due: DueTime::from_epoch_ms(5),
+            topic: "t",
+            key: b"a",
+            value: None,
+            headers: Headers::default(),
+        };
+        let mut shard = Shard::new(PendingSet::new(1));
+        shard.lay_out(2);
+        let mut restore = |offset, id, held| {
+            shard.restore(id, offset, Format::Json, &schedule, Headers::default(), held)
+        };
+        assert_eq!(restore(2, b"free", false), None);
+        let handle = restore(3, b"held", true).unwrap();
+        shard.reached(5);
+        shard.fenced(5);
+        shard.file(0, usize::MAX);
+        let batch = sealed(&mut shard, 10);
+        assert_eq!((batch.len(), batch[0].offset(), handle.offset()), (1, 2, 3));
+        shard.release();
+        // Written again, it goes.
+        assert_eq!(repeat(&mut shard, 5, b"held", 5, 3), Applied::Replaced);
+        assert_eq!(sealed(&mut shard, 10).len(), 2);
+    }
+
+    #[test]
     fn a_repetition_of_what_is_not_there_any_more_is_a_schedule() {
         let mut shard = live();
         assert_eq!(repeat(&mut shard, 4, b"a", 5, 3), Applied::Inserted);

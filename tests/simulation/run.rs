@@ -39,8 +39,10 @@ use questions::{Answered, Asked};
 const STORM_US: u64 = 40 * SECOND_US;
 /// …and whatever was due by then has to be delivered when so much more time has gone by.
 const CALM_US: u64 = 150 * SECOND_US;
-/// An instance may still die for so long of that: late enough for a disk to be older than tombstones are.
-const LATEST_DEATH_US: u64 = 110 * SECOND_US;
+/// With checkpoints it stays calm for longer, and an instance dies within so long of that: then disks may be older than
+/// tombstones are.
+const LONG_CALM_US: u64 = 300 * SECOND_US;
+const LATEST_DEATH_US: u64 = 260 * SECOND_US;
 /// The group gives up on an instance that it has not heard of for so long.
 const SESSION_US: u64 = 10 * SECOND_US;
 /// The group waits for no instance longer than this to give partitions back.
@@ -244,7 +246,7 @@ impl Run {
             run.later(0, happening.clone());
         }
         if plan.keeps {
-            let delay_us = STORM_US + run.random(0, LATEST_DEATH_US);
+            let delay_us = STORM_US + run.random(LATEST_DEATH_US / 2, LATEST_DEATH_US);
             run.later(delay_us, Happening::DieLate);
         }
         run
@@ -253,7 +255,8 @@ impl Run {
     fn finish(mut self) -> Outcome {
         let mut events = self.go_on_until(STORM_US, EVENTS_MOST);
         self.calm_down();
-        events += self.go_on_until(STORM_US + CALM_US, EVENTS_MOST - events);
+        let calm_us = if self.plan.keeps { LONG_CALM_US } else { CALM_US };
+        events += self.go_on_until(STORM_US + calm_us, EVENTS_MOST - events);
         let unanswered = self.unanswered();
         // What was loaded goes with the coroutines, which are unwound.
         self.actors.clear();
