@@ -58,7 +58,12 @@ fn main() {
         decode(&file);
         for way in [
             Way { name: "same seed, laid out", has_same_seed: true, is_laid_out: true, is_warmed: false },
-            Way { name: "same seed, laid out, warmed", has_same_seed: true, is_laid_out: true, is_warmed: true },
+            Way {
+                name: "same seed, laid out, warmed",
+                has_same_seed: true,
+                is_laid_out: true,
+                is_warmed: true,
+            },
             Way { name: "same seed", has_same_seed: true, is_laid_out: false, is_warmed: false },
             Way { name: "other seed", has_same_seed: false, is_laid_out: false, is_warmed: false },
             Way { name: "other seed, warmed", has_same_seed: false, is_laid_out: false, is_warmed: true },
@@ -92,7 +97,9 @@ fn filled(options: &Options) -> PendingSet {
 fn walk(set: &PendingSet) {
     let mut sum = 0;
     pieces("walk alone", set, |set, cursor| {
-        set.snapshot(cursor, &mut |view, _| sum += view.schedule.value.map_or(0, |value| value.iter().map(|&byte| u64::from(byte)).sum()))
+        set.snapshot(cursor, &mut |view, _| {
+            sum += view.schedule.value.map_or(0, |value| value.iter().map(|&byte| u64::from(byte)).sum())
+        })
     });
     std::hint::black_box(sum);
 }
@@ -138,11 +145,7 @@ fn encode(set: &PendingSet) -> Vec<u8> {
 }
 
 /// Walks over a set, and says what it took and how long the longest piece.
-fn pieces(
-    name: &str,
-    set: &PendingSet,
-    mut next: impl FnMut(&PendingSet, ListCursor) -> Option<ListCursor>,
-) {
+fn pieces(name: &str, set: &PendingSet, mut next: impl FnMut(&PendingSet, ListCursor) -> Option<ListCursor>) {
     let (mut took, mut longest, mut count) = (Duration::ZERO, Duration::ZERO, 0);
     let mut cursor = Some(ListCursor::default());
     while let Some(from) = cursor {

@@ -40,8 +40,14 @@ struct Record {
 #[derive(Clone, Copy)]
 enum Says {
     /// A schedule, most of whose parts are told by its offset.
-    Schedule { due_ms: i64, value_len: usize, repeats: Option<i64> },
-    Tombstone { fired: Option<i64> },
+    Schedule {
+        due_ms: i64,
+        value_len: usize,
+        repeats: Option<i64>,
+    },
+    Tombstone {
+        fired: Option<i64>,
+    },
     Invalid,
 }
 
@@ -367,7 +373,8 @@ fn run(seed: u64, offset: Offset, met: &mut Met) -> bool {
         if all_of(&from_checkpoint) != expected {
             return false;
         }
-        met.ahead += all_of(&Shard::new(self::restored(&file))).iter().filter(|held| held.offset >= from).count();
+        met.ahead +=
+            all_of(&Shard::new(self::restored(&file))).iter().filter(|held| held.offset >= from).count();
         met.held += expected.iter().filter(|held| held.waits_for_a_newer_record).count();
 
         run.shard = from_checkpoint;

@@ -1,4 +1,4 @@
-        let pieces = || encode_in_pieces(Encoder::with_blocks_of(SMALL//! From the bytes of a checkpoint back to its schedules, whatever the bytes are.
+//! From the bytes of a checkpoint back to its schedules, whatever the bytes are.
 
 mod block;
 
@@ -263,7 +263,10 @@ mod tests {
             };
             is_misplaced(&changed(&|file| file[at] = others[at].clone()), &format!("{at} of another file"));
             if at > 1 {
-                is_misplaced(&changed(&|file| file.swap(at - 1, at)), &format!("{at} and the one before swapped"));
+                is_misplaced(
+                    &changed(&|file| file.swap(at - 1, at)),
+                    &format!("{at} and the one before swapped"),
+                );
             }
             if at + 1 < mine.len() {
                 is_misplaced(&changed(&|file| _ = file.remove(at)), &format!("without {at}"));
@@ -325,7 +328,7 @@ mod tests {
     #[test]
     fn a_length_makes_no_room_before_the_bytes_are_there() {
         let mut file = encode(Encoder::new(&stand()), &[]);
-        file.truncate(file.len() - Frame::LEN - EndMark::LEN);
+        file.truncate(file.len() - Frame::LEN - size_of::<EndMark>());
         let identity = Opening::read_from_prefix(&file).unwrap().0.identity;
         let frame = Frame::claiming(u32::MAX, Spot { identity, sequence: 0 });
         file.extend_from_slice(frame.as_bytes());

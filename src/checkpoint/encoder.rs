@@ -11,9 +11,7 @@ use foldhash::quality::FixedState;
 use hashbrown::HashTable;
 use zerocopy::IntoBytes;
 
-use super::format::{
-    self, BLOCK_BYTES, EndMark, Fixed, Frame, Identity, Kind, LENGTHS, Opening, Spot,
-};
+use super::format::{self, BLOCK_BYTES, EndMark, Fixed, Frame, Identity, Kind, LENGTHS, Opening, Spot};
 use super::{Kept, Stand};
 use crate::schedule::{Format, varint};
 
@@ -163,10 +161,8 @@ impl Encoder {
         }
         let before = &self.heads.bytes[..self.heads.frame_at]; // the file's head, if there is no block
         rest.extend_from_slice(before);
-        let mark = EndMark {
-            schedules: self.schedules.into(),
-            frames_check: self.frames_check.finalize().into(),
-        };
+        let mark =
+            EndMark { schedules: self.schedules.into(), frames_check: self.frames_check.finalize().into() };
         let content_at = self.position + (before.len() + Frame::LEN) as u64;
         let spot = Spot { identity: self.identity, sequence: self.sequence };
         rest.extend_from_slice(Frame::new(Kind::End, spot, content_at, 0, mark.as_bytes()).as_bytes());
@@ -237,11 +233,8 @@ fn push_numbers(kept: &Kept<'_>, topic: u32, heads: &mut Vec<u8>) {
     let schedule = &kept.schedule;
     let json = if kept.format == Format::Json { Fixed::JSON } else { 0 };
     let held = if kept.held { Fixed::HELD } else { 0 };
-    let fixed = Fixed {
-        due_ms: schedule.due.epoch_ms().into(),
-        offset: kept.offset.into(),
-        flags: json | held,
-    };
+    let fixed =
+        Fixed { due_ms: schedule.due.epoch_ms().into(), offset: kept.offset.into(), flags: json | held };
     let lengths: [i64; LENGTHS] = [
         kept.id.len() as i64,
         topic.into(),
@@ -350,8 +343,9 @@ mod tests {
 
     #[test]
     fn no_piece_is_larger_than_a_block_unless_a_schedule_is() {
-        let samples: Vec<_> =
-            (0..20_000).map(|n| Sample { value: Some(vec![0; n as usize % 400]), ..Sample::small(n) }).collect();
+        let samples: Vec<_> = (0..20_000)
+            .map(|n| Sample { value: Some(vec![0; n as usize % 400]), ..Sample::small(n) })
+            .collect();
         let pieces = encode_in_pieces(Encoder::new(&stand()), &samples);
         let [pairs @ .., _] = &pieces[..] else { panic!("no piece") };
         assert!(pairs.len() > 10);

@@ -104,8 +104,6 @@ pub(super) enum Unknown {
 }
 
 impl Opening {
-    pub(super) const LEN: usize = size_of::<Self>();
-
     pub(super) fn new(identity: Identity, stand: &[u8]) -> Self {
         let (version, stand_len) = (VERSION.into(), (stand.len() as u32).into());
         let mut opening = Self { magic: MAGIC, version, stand_len, identity, check: 0.into() };
@@ -262,10 +260,6 @@ pub(super) struct EndMark {
     pub(super) frames_check: U32,
 }
 
-impl EndMark {
-    pub(super) const LEN: usize = size_of::<Self>();
-}
-
 /// The stand as it is written.
 pub(super) fn pack_stand(stand: &Stand) -> Vec<u8> {
     let mut out = Vec::new();
@@ -357,6 +351,6 @@ mod tests {
 
     #[test]
     fn the_parts_have_the_lengths_that_the_table_says() {
-        assert_eq!((Opening::LEN, Frame::LEN, Fixed::LEN, EndMark::LEN), (36, 48, 17, 12));
+        assert_eq!((size_of::<Opening>(), Frame::LEN, Fixed::LEN, size_of::<EndMark>()), (36, 48, 17, 12));
     }
 }

@@ -44,7 +44,9 @@ pub(super) struct Job {
 /// See [`Store`](super::Store).
 pub(super) enum Task {
     /// The number is the partition's own count.
-    Begin { number: u64 },
+    Begin {
+        number: u64,
+    },
     Write(Vec<u8>),
     Finish,
     Abandon,

@@ -26,7 +26,10 @@ pub struct Boot {
 impl Moment {
     /// The time it is.
     #[must_use]
-    #[allow(clippy::disallowed_methods, reason = "a time for the next process, which this one's `Clock` cannot tell")]
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "a time for the next process, which this one's `Clock` cannot tell"
+    )]
     pub fn now() -> Self {
         use std::time::{SystemTime, UNIX_EPOCH};
         let wall_ms = match SystemTime::now().duration_since(UNIX_EPOCH) {
@@ -126,7 +129,9 @@ mod tests {
     fn a_boot_id_is_sixteen_bytes() {
         let id = boot_id("01234567-89ab-cdef-0123-456789abcdef\n").unwrap();
         assert_eq!(id, [0x01, 0x23, 0x45, 0x67, 0x89, 0xab, 0xcd, 0xef].repeat(2)[..]);
-        for other in ["", "01234567", "+1234567-89ab-cdef-0123-456789abcdef", "é1234567-89ab-cdef-0123-456789abcde"] {
+        for other in
+            ["", "01234567", "+1234567-89ab-cdef-0123-456789abcdef", "é1234567-89ab-cdef-0123-456789abcde"]
+        {
             assert_eq!(boot_id(other), None, "{other:?}");
         }
     }

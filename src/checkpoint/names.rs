@@ -45,7 +45,9 @@ mod tests {
         for name in [Name::Complete(0), Name::Unfinished(17), Name::Complete(i64::MAX)] {
             assert_eq!(Name::parse(&name.to_string()), Some(name));
         }
-        for other in ["", "17", ".ckpt", "17.", "+17.ckpt", "017.ckpt", "17.ckpt.tmp", "17.CKPT", "x.ckpt", "17.txt"] {
+        for other in
+            ["", "17", ".ckpt", "17.", "+17.ckpt", "017.ckpt", "17.ckpt.tmp", "17.CKPT", "x.ckpt", "17.txt"]
+        {
             assert_eq!(Name::parse(other), None, "{other}");
         }
     }

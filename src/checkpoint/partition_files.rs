@@ -9,11 +9,7 @@ use std::time::Duration;
 use super::decoder::Decoder;
 use super::disk::Disk;
 use super::lane::{Job, Lane, Reply, Task};
-use super::let complete = names.iter().filter_map(|name| match Name::parse(name) {
-        Some(Name::Complete(offset)) => Some(offset),
-        Some(Name::Unfinished(_)) | None => None,
-    });
-    let mut offsets: Vec<i64> = complete.collect();s::Name;
+use super::names::Name;
 use super::state_dir::Order;
 use super::{Refusal, Store, Written};
 
@@ -78,10 +74,10 @@ impl PartitionFiles {
 
     fn hear(&mut self, reply: Reply) {
         match reply {
-                Reply::Buffer(buffer) if self.spares.len() < SPARES => self.spares.push(buffer),
-                Reply::Buffer(_) => {}
-                Reply::Outcome { number, outcome } if number == self.number => self.outcome = Some(outcome),
-                Reply::Outcome { .. } => {}
+            Reply::Buffer(buffer) if self.spares.len() < SPARES => self.spares.push(buffer),
+            Reply::Buffer(_) => {}
+            Reply::Outcome { number, outcome } if number == self.number => self.outcome = Some(outcome),
+            Reply::Outcome { .. } => {}
         }
     }
 }
@@ -159,10 +155,11 @@ pub(super) fn newest(disk: &dyn Disk, lane: &Lane) -> Option<Decoder<Box<dyn Rea
             return None;
         }
     };
-    let mut offsets: Vec<_> = names.iter().filter_map(|name| match Name::parse(name) {
+    let complete = names.iter().filter_map(|name| match Name::parse(name) {
         Some(Name::Complete(offset)) => Some(offset),
         Some(Name::Unfinished(_)) | None => None,
-    }).collect();
+    });
+    let mut offsets: Vec<i64> = complete.collect();
     offsets.sort_unstable();
     offsets.into_iter().rev().find_map(|offset| {
         let path = lane.dir.join(Name::Complete(offset).to_string());

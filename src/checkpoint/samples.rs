@@ -111,7 +111,10 @@ pub(super) fn stand() -> Stand {
         leader_epoch: Some(17),
         hash_seed: 0x0123_4567_89ab_cdef,
         schedules: 40,
-        taken: Moment { wall_ms: 1_767_225_600_000, boot: Some(Boot { id: [7; 16], since_boot_ms: 86_400_000 }) },
+        taken: Moment {
+            wall_ms: 1_767_225_600_000,
+            boot: Some(Boot { id: [7; 16], since_boot_ms: 86_400_000 }),
+        },
     }
 }
 

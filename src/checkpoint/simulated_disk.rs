@@ -171,7 +171,11 @@ impl Disk for SimulatedDisk {
 
     fn create(&self, file: &Path) -> io::Result<Box<dyn DiskFile>> {
         let mut state = self.step()?;
-        assert!(file.parent().is_some_and(|dir| state.dirs.contains(dir)), "{} has no directory", file.display());
+        assert!(
+            file.parent().is_some_and(|dir| state.dirs.contains(dir)),
+            "{} has no directory",
+            file.display()
+        );
         let number = state.files.len();
         state.files.push(File::default());
         state.change(file.parent(), None, Some((file, number)));

@@ -98,7 +98,10 @@ impl StateDir {
         Self::with(disk, path, lock).map_err(unusable("start a thread for it"))
     }
 
-    #[allow(clippy::disallowed_methods, reason = "the thread is the directory's own, and joined when it is dropped")]
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "the thread is the directory's own, and joined when it is dropped"
+    )]
     fn with(disk: Arc<dyn Disk>, path: &Path, lock: File) -> io::Result<Self> {
         let (orders, received) = channel();
         let writer = Writer::new(Arc::clone(&disk));
@@ -154,7 +157,10 @@ pub(super) fn remove_unfinished(disk: &dyn Disk, root: &Path) -> io::Result<()> 
                 if matches!(Name::parse(&name), Some(Name::Unfinished(_))) {
                     let path = dir.join(name);
                     if let Err(error) = disk.remove(&path) {
-                        tracing::warn!("an unfinished checkpoint is left behind: cannot remove {}: {error}", path.display());
+                        tracing::warn!(
+                            "an unfinished checkpoint is left behind: cannot remove {}: {error}",
+                            path.display()
+                        );
                     }
                 }
             }
@@ -266,7 +272,13 @@ mod tests {
         for path in [file.path().to_owned(), file.path().join("below")] {
             let Err(error) = StateDir::open(&path) else { panic!("a file is no directory") };
             let text = error.to_string();
-            assert!(text.starts_with(&format!("the state directory {} cannot be used: cannot create it: ", path.display())), "{text}");
+            assert!(
+                text.starts_with(&format!(
+                    "the state directory {} cannot be used: cannot create it: ",
+                    path.display()
+                )),
+                "{text}"
+            );
         }
     }
 
@@ -302,8 +314,12 @@ mod tests {
         let mut damaged = good.clone();
         damaged[60] ^= 1;
         let other = encode_in_pieces(Encoder::new(&Stand { partition: 4, ..stand() }), &[]).concat();
-        let bad: [(&str, &[u8]); 4] =
-            [("20.ckpt", b""), ("21.ckpt", b"not a checkpoint, but as long as one"), ("22.ckpt", &damaged), ("23.ckpt", &other)];
+        let bad: [(&str, &[u8]); 4] = [
+            ("20.ckpt", b""),
+            ("21.ckpt", b"not a checkpoint, but as long as one"),
+            ("22.ckpt", &damaged),
+            ("23.ckpt", &other),
+        ];
         for (name, bytes) in bad {
             fs::write(dir.join(name), bytes).unwrap();
         }
@@ -319,7 +335,8 @@ mod tests {
         let state_dir = StateDir::open(root.path()).unwrap();
         let mut store = store(&state_dir);
         write(&mut *store, 17).unwrap();
-        let forget: [fn(&mut dyn Store); 3] = [|store| store.abandon(), |store| store.begin(), |store| store.discard()];
+        let forget: [fn(&mut dyn Store); 3] =
+            [|store| store.abandon(), |store| store.begin(), |store| store.discard()];
         for forget in forget {
             store.begin();
             store.write(b"no checkpoint".to_vec()).unwrap();

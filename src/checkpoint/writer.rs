@@ -89,11 +89,7 @@ impl Writer {
         if let Err(reason) = result {
             let (number, outcome) = (*number, Err(reason));
             state.drop_file(&*self.disk);
-            lane.let outcomes = partition.replies.try_iter().filter_map(|reply| match reply {
-            Reply::Outcome { number, outcome } => Some((number, outcome.unwrap_err())),
-            Reply::Buffer(_) => None,
-        });
-        let outcomes: Vec<_> = outcomes.collect();(Reply::Outcome { number, outcome });
+            lane.reply(Reply::Outcome { number, outcome });
         }
     }
 
@@ -157,7 +153,10 @@ fn begin(disk: &dyn Disk, lane: &Lane, first: &[u8]) -> Result<Growing, String> 
         decoder.stand().topic == lane.topic && decoder.stand().partition == lane.partition
     };
     let Some(decoder) = Decoder::open(first).ok().filter(is_ours) else {
-        return Err(format!("what came first is not the head of a checkpoint of {}-{}", lane.topic, lane.partition));
+        return Err(format!(
+            "what came first is not the head of a checkpoint of {}-{}",
+            lane.topic, lane.partition
+        ));
     };
     create_dirs(disk, &lane.dir)?;
     let offset = decoder.stand().offset;
@@ -169,7 +168,9 @@ fn begin(disk: &dyn Disk, lane: &Lane, first: &[u8]) -> Result<Growing, String> 
 /// Creates a partition's directory, and its topic's, in the state directory.
 fn create_dirs(disk: &dyn Disk, dir: &Path) -> Result<(), String> {
     let dirs: Vec<_> = dir.ancestors().take(3).collect();
-    let [dir, topic_dir, root] = dirs[..] else { return Err(format!("{} is not in any directory", dir.display())) };
+    let [dir, topic_dir, root] = dirs[..] else {
+        return Err(format!("{} is not in any directory", dir.display()));
+    };
     for (dir, parent) in [(topic_dir, root), (dir, topic_dir)] {
         if disk.create_dir(dir).map_err(cannot("create", dir))? {
             disk.sync_dir(parent).map_err(cannot("write", parent))?;
@@ -186,9 +187,11 @@ fn remove_all_but(kept: Option<&str>, disk: &dyn Disk, dir: &Path) {
         names => names,
     };
     let result = names.map_err(cannot("list", dir)).and_then(|names| {
-        names.into_iter().filter(is_old).map(|name| dir.join(name)).try_for_each(|path| {
-            disk.remove(&path).map_err(cannot("remove", &path))
-        })
+        names
+            .into_iter()
+            .filter(is_old)
+            .map(|name| dir.join(name))
+            .try_for_each(|path| disk.remove(&path).map_err(cannot("remove", &path)))
     });
     if let Err(reason) = result {
         tracing::warn!("old checkpoints are left behind: {reason}");
@@ -206,12 +209,12 @@ mod tests {
 
     use std::sync::mpsc::{Receiver, channel};
 
+    use super::super::Stand;
     use super::super::encoder::Encoder;
     use super::super::partition_files::newest;
     use super::super::samples::{Sample, encode_in_pieces, read_all, stand};
     use super::super::simulated_disk::{End, SimulatedDisk};
     use super::super::state_dir::remove_unfinished;
-    use super::super::Stand;
     use super::*;
 
     const ROOT: &str = "/state";
@@ -227,8 +230,15 @@ mod tests {
     use Fate::{Abandoned, Finished, Left};
 
     /// Checkpoints one after the other: what they stand for, and what becomes of each.
-    const RUN: [(i64, Fate); 7] =
-        [(10, Finished), (20, Finished), (25, Abandoned), (20, Finished), (27, Left), (30, Finished), (40, Left)];
+    const RUN: [(i64, Fate); 7] = [
+        (10, Finished),
+        (20, Finished),
+        (25, Abandoned),
+        (20, Finished),
+        (27, Left),
+        (30, Finished),
+        (40, Left),
+    ];
 
     /// The partition of the samples' stand, whose jobs are done at once.
     struct Partition {
@@ -370,10 +380,11 @@ mod tests {
             partition.run(Task::Write(piece));
         }
         partition.run(Task::Finish);
-        let outcomes: Vec<_> = partition.replies.try_iter().filter_map(|reply| match reply {
+        let outcomes = partition.replies.try_iter().filter_map(|reply| match reply {
             Reply::Outcome { number, outcome } => Some((number, outcome.unwrap_err())),
             Reply::Buffer(_) => None,
         });
+        let outcomes: Vec<_> = outcomes.collect();
         let [(7, reason)] = &outcomes[..] else { panic!("{outcomes:?}") };
         assert!(reason.starts_with("cannot write /state/schedules/3/10.tmp: "), "{reason}");
     }

@@ -88,7 +88,8 @@ mod tests {
             (0..COUNT).filter(stays).map(|n| pending.get(&n.to_le_bytes()).unwrap().0.name).collect()
         };
         let names_before = names(&pending);
-        let (mut met, mut index_bytes) = (BTreeMap::<i64, usize>::new(), vec![pending.index.allocated_bytes()]);
+        let (mut met, mut index_bytes) =
+            (BTreeMap::<i64, usize>::new(), vec![pending.index.allocated_bytes()]);
         let (mut pieces, mut cursor) = (0, Some(ListCursor::default()));
         while let Some(from) = cursor {
             cursor = pending.snapshot(from, &mut |view, _| *met.entry(view.offset).or_default() += 1);
@@ -108,9 +109,8 @@ mod tests {
         let [before, grown, shrunk] = index_bytes[..] else { panic!("the walk has ended before") };
         assert!(grown > 2 * before && shrunk < before, "or the index has not grown and shrunk");
         assert_ne!(names(&pending), names_before, "or no entry was moved");
-        let missed: Vec<_> =
-            (0..COUNT).filter(stays).filter(|&n| met.get(&n.into()) != Some(&1)).collect();
-        assert_eq!(missed, []);
+        let missed: Vec<_> = (0..COUNT).filter(stays).filter(|&n| met.get(&n.into()) != Some(&1)).collect();
+        assert!(missed.is_empty(), "{missed:?}");
     }
 
     #[test]
