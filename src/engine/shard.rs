@@ -513,9 +513,8 @@ mod tests {
         };
         let mut shard = Shard::new(PendingSet::new(1));
         shard.lay_out(2);
-        let mut restore = |offset, id, held| {
-            shard.restore(id, offset, Format::Json, &schedule, Headers::default(), held)
-        };
+        let mut restore =
+            |offset, id, held| shard.restore(id, offset, Format::Json, &schedule, Headers::default(), held);
         assert_eq!(restore(2, b"free", false), None);
         let handle = restore(3, b"held", true).unwrap();
         shard.reached(5);

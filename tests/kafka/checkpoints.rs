@@ -8,6 +8,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use crate::scene::{Dice, Scene, alone, payload};
+use crate::stage::await_metric;
 use crate::support::kms::{Kms, Settings};
 use crate::support::{PATIENCE, now_ms, poll_until};
 
@@ -175,7 +176,7 @@ fn one_that_is_older_than_tombstones_are_kept_is_passed_over() {
     let mut configs = scene.client.own_configs(&scene.schedules);
     configs.insert("delete.retention.ms".to_owned(), RETENTION_MS.to_string());
     scene.client.set_configs(&scene.schedules, &configs);
-    let due_ms = now_ms() + 4_000;
+    let due_ms = now_ms() + 12_000;
     scene.client.produce(&[scene.schedule("once", 1, due_ms)]);
     kept.take_one();
     assert!(now_ms() < due_ms, "the checkpoint has it pending");
@@ -209,8 +210,8 @@ fn one_that_lies_before_the_beginning_of_the_log_is_passed_over() {
     client.delete_records(schedules, 0, client.watermarks(schedules, 0).stable);
     let mut kms = Kms::start(&kept.settings());
     kms.await_line("the log no longer holds the position", PATIENCE);
-    kms.wait_ready();
-    assert_eq!(kms.metric("kms_schedules_pending", &[]), Some(0.0), "the log says that there is nothing");
+    // The log says that there is nothing.
+    await_metric(&kms, "kms_schedules_pending", &[], 0.0);
     kept.scene.pass_sentinels();
     assert_eq!(kms.sigterm_and_wait().code(), Some(0));
 }
@@ -224,7 +225,7 @@ fn a_directory_belongs_to_one_instance() {
     assert_ne!(status.code(), Some(0));
     let said = poll_until(PATIENCE, || {
         let said = second.log_lines().join("\n");
-        said.contains("state.dir").then_some(said)
+        said.contains("is used by another process: give each instance a directory of its own").then_some(said)
     });
     assert!(said.is_some(), "it says which directory, and what to do: {:?}", second.log_lines());
 }
@@ -233,6 +234,7 @@ fn a_directory_belongs_to_one_instance() {
 fn a_directory_that_goes_while_it_is_used_hurts_nobody() {
     let kept = Kept::new("checkpoint-gone", 1);
     let scene = &kept.scene;
+    kept.write_ballast();
     let mut kms = Kms::start_ready(&kept.settings());
     kms.await_line("took a checkpoint", PATIENCE);
     fs::remove_dir_all(kept.dir.path().join("state")).unwrap();

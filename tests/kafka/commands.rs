@@ -288,6 +288,7 @@ impl InProcess {
             transactional_id_prefix: settings.transactional_id_prefix.clone(),
             observer: Observer::new(&reader, TopicIds::Known).unwrap(),
             status: Arc::clone(&status),
+            state: None,
         };
         let supervisor = Supervisor::start(&client::consumer(&settings).unwrap(), blueprint).unwrap();
         let lane = poll_until(PATIENCE, || {
