@@ -87,16 +87,16 @@ impl<R: Read> Decoder<R> {
             Some(Kind::Payloads) | None => return Err(Refusal::Misplaced { at }),
         }
         self.heads.read(&mut self.source, &heads, at)?;
-        let payloads_at = self.source.position;
+        let second_at = self.source.position;
         let payloads = self.next_frame()?;
         let payload_at = self.source.position;
         let belong_together = payloads.kind() == Some(Kind::Payloads)
             && payloads.count() == heads.count()
             && [heads, payloads].iter().all(|frame| frame.payload_at() == payload_at);
         if !belong_together {
-            return Err(Refusal::Misplaced { at: payloads_at });
+            return Err(Refusal::Misplaced { at: second_at });
         }
-        self.payloads.read(&mut self.source, &payloads, payloads_at)?;
+        self.payloads.read(&mut self.source, &payloads, second_at)?;
         self.schedules += u64::from(heads.count());
         Ok(Some(Block::new(at, heads.count(), self.heads.bytes(), self.payloads.bytes())))
     }

@@ -75,9 +75,8 @@ impl PartitionFiles {
     fn hear(&mut self, reply: Reply) {
         match reply {
             Reply::Buffer(buffer) if self.spares.len() < SPARES => self.spares.push(buffer),
-            Reply::Buffer(_) => {}
             Reply::Outcome { number, outcome } if number == self.number => self.outcome = Some(outcome),
-            Reply::Outcome { .. } => {}
+            Reply::Buffer(_) | Reply::Outcome { .. } => {}
         }
     }
 }
