@@ -179,10 +179,10 @@ impl Round<'_> {
 
     fn start_instance(&mut self) {
         let used: Vec<_> = self.instances.iter().filter_map(|kms| kms.settings().get(STATE_DIR)).collect();
-        let disk = (0..)
+        let disk = (0..=used.len())
             .map(|number| self.disks.path().join(number.to_string()).display().to_string())
             .find(|disk| !used.contains(&disk.as_str()));
-        let disk = disk.expect("there are more disks than instances");
+        let disk = disk.expect("one more than are used");
         self.instances.push(Kms::start(&self.settings.clone().env(STATE_DIR, &disk)));
     }
 
