@@ -56,7 +56,7 @@ fn by_schedules(client: &Client, broker: &str) {
         std::env::var("KMS_GROWTH_SIZES").unwrap_or_else(|_| "100000,1000000,10000000,20000000".to_owned());
     print_head("pending");
     for size in sizes.split(',') {
-        let size = size.trim().parse().expect("KMS_GROWTH_SIZES are numbers");
+        let size: usize = size.trim().parse().expect("KMS_GROWTH_SIZES are numbers");
         print_row(&size.to_string(), &measure(client, broker, size, 4, 1));
     }
 }
@@ -111,11 +111,11 @@ fn measure(client: &Client, broker: &str, pending: usize, partitions: i32, insta
     let (schedules, destination) = (unique("schedules"), unique("destination"));
     client.create_schedule_topic(&schedules, partitions);
     client.create_destination_topic(&destination, 4);
-    let later_ms = now_ms() + 7 * 86_400_000;
+    let week_off_ms = now_ms() + 7 * 86_400_000;
     for start in (0..pending).step_by(PART) {
         let part = start..(start + PART).min(pending);
         let records: Vec<_> = part
-            .map(|n| schedule(&schedules, &format!("later-{n}"), later_ms + n as i64, &destination))
+            .map(|n| schedule(&schedules, &format!("later-{n}"), week_off_ms + n as i64, &destination))
             .collect();
         client.produce(&records);
     }
