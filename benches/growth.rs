@@ -32,7 +32,9 @@ const PENDING: usize = 1_000_000;
 /// A load may take so long.
 const LOAD_PATIENCE: Duration = Duration::from_mins(20);
 
-const TABLES: [(&str, fn(&Client, &str)); 3] =
+/// Prints a table.
+type Table = fn(&Client, broker: &str);
+const TABLES: [(&str, Table); 3] =
     [("schedules", by_schedules), ("partitions", by_partitions), ("instances", by_instances)];
 
 fn main() {
@@ -130,7 +132,7 @@ fn measure(client: &Client, broker: &str, pending: usize, partitions: i32, insta
         })
         .collect();
 
-    let (mut running, load) = start(&settings, partitions as usize, pending);
+    let (running, load) = start(&settings, partitions as usize, pending);
     let (resident_bytes, threads) = running
         .iter()
         .map(Kms::resources)
@@ -138,10 +140,9 @@ fn measure(client: &Client, broker: &str, pending: usize, partitions: i32, insta
     let late_ms = lateness(client, &schedules, &destination);
     let burst_rate = burst(client, &schedules, &destination);
     await_checkpoints(&running, partitions as usize);
-    running.iter_mut().for_each(|kms| assert!(kms.sigterm_and_wait().success()));
-    let (mut running, load_kept) = start(&settings, partitions as usize, pending);
-    running.iter_mut().for_each(|kms| assert!(kms.sigterm_and_wait().success()));
-    drop(running);
+    stop(running);
+    let (running, load_kept) = start(&settings, partitions as usize, pending);
+    stop(running);
     client.delete_topic(&schedules);
     client.delete_topic(&destination);
     Cost { load, load_kept, resident_bytes, threads, burst_rate, late_ms }
@@ -152,11 +153,11 @@ fn measure(client: &Client, broker: &str, pending: usize, partitions: i32, insta
 fn start(settings: &[Settings], partitions: usize, pending: usize) -> (Vec<Kms>, Duration) {
     let started = Instant::now();
     let running: Vec<Kms> = settings.iter().map(Kms::start).collect();
-    let sum = |name, labels| running.iter().filter_map(|kms| kms.metric(name, labels)).sum::<f64>();
+    let sum = |name, labels| running.iter().filter_map(|kms| kms.metric(name, labels)).sum::<f64>() as usize;
     let is_live = || {
         running.iter().all(Kms::is_ready)
-            && sum("kms_partition_phase", &[("phase", "live")]) == partitions as f64
-            && sum("kms_schedules_pending", &[]) == pending as f64
+            && sum("kms_partition_phase", &[("phase", "live")]) == partitions
+            && sum("kms_schedules_pending", &[]) == pending
     };
     while !is_live() {
         assert!(started.elapsed() < LOAD_PATIENCE, "not live in {LOAD_PATIENCE:?}");
@@ -164,6 +165,12 @@ fn start(settings: &[Settings], partitions: usize, pending: usize) -> (Vec<Kms>,
     }
     let took = started.elapsed();
     (running, took)
+}
+
+fn stop(running: Vec<Kms>) {
+    for mut kms in running {
+        assert!(kms.sigterm_and_wait().success());
+    }
 }
 
 /// Until each partition has a checkpoint of what it has pending now.

@@ -37,7 +37,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use history::{History, Write};
 use kafka_message_scheduler::kafka::producer::Mode;
 use planted::Planted;
-use run::{Outcome, Plan, run};
+use run::{Outcome, Plan, Weather, run};
 
 fn from_environment(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|value| value.parse().unwrap_or_else(|_| panic!("{name} is no number")))
@@ -46,16 +46,16 @@ fn from_environment(name: &str) -> Option<u64> {
 /// What a run is to show, named like the test that does many of them.
 fn plan_of(test: &str, seed: u64) -> Plan {
     let keeps = test.ends_with("_with_checkpoints");
-    let (mode, peaceful, restless) = match test {
-        "exactly_once" | "exactly_once_with_checkpoints" => (Some(Mode::Transactional), false, false),
-        "at_least_once" | "at_least_once_with_checkpoints" => (Some(Mode::Plain), false, false),
-        "at_least_once_in_peace" => (Some(Mode::Plain), true, false),
-        "modes_side_by_side" => (None, false, false),
-        "modes_side_by_side_in_peace" => (None, true, false),
-        "restless" => (Some(Mode::Transactional), true, true),
+    let (mode, weather) = match test {
+        "exactly_once" | "exactly_once_with_checkpoints" => (Some(Mode::Transactional), Weather::Stormy),
+        "at_least_once" | "at_least_once_with_checkpoints" => (Some(Mode::Plain), Weather::Stormy),
+        "at_least_once_in_peace" => (Some(Mode::Plain), Weather::Peaceful),
+        "modes_side_by_side" => (None, Weather::Stormy),
+        "modes_side_by_side_in_peace" => (None, Weather::Peaceful),
+        "restless" => (Some(Mode::Transactional), Weather::Restless),
         _ => panic!("there is no test {test} of many seeds"),
     };
-    Plan { seed, mode, peaceful, keeps, restless, planted: None, keeps_trace: false }
+    Plan { seed, mode, weather, keeps, planted: None, keeps_trace: false }
 }
 
 fn plan(seed: u64) -> Plan {

@@ -134,18 +134,26 @@ enum Owner {
     },
 }
 
+/// What goes wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Weather {
+    /// Everything.
+    Stormy,
+    /// Nobody crashes, freezes or is cut off, and every answer arrives; partitions move and others write all the same.
+    Peaceful,
+    /// One thing only happens: somebody puts schedules off whenever they are about to fire.
+    Restless,
+}
+
 /// What a run is about.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
     pub seed: u64,
     /// Of every instance; `None`: each has its own, and one that replaces another may have the other.
     pub mode: Option<Mode>,
-    /// Nobody crashes, freezes or is cut off, and every answer arrives; partitions move and others write all the same.
-    pub peaceful: bool,
+    pub weather: Weather,
     /// Instances keep checkpoints.
     pub keeps: bool,
-    /// One thing only happens: somebody puts schedules off whenever they are about to fire.
-    pub restless: bool,
     pub planted: Option<Planted>,
     pub keeps_trace: bool,
 }
@@ -159,6 +167,16 @@ pub struct Outcome {
     pub trace_hash: u64,
     pub trace: Vec<String>,
     pub events: u64,
+}
+
+impl Plan {
+    fn is_peaceful(&self) -> bool {
+        self.weather != Weather::Stormy
+    }
+
+    fn is_restless(&self) -> bool {
+        self.weather == Weather::Restless
+    }
 }
 
 impl Outcome {
@@ -204,12 +222,12 @@ impl Run {
         let mut partitions = cluster.rng.between(1, 3) as usize;
         let mut instances = cluster.rng.between(1, 4);
         let mut keys = cluster.rng.between(2, 40) as usize;
-        if plan.restless {
+        if plan.is_restless() {
             (partitions, instances, keys) = (1, 1, PUT_OFF);
         }
         let mut fresh = Cluster::new(cluster.rng.next(), partitions, plan.planted);
-        fresh.faulty = !plan.peaceful;
-        if plan.restless {
+        fresh.faulty = !plan.is_peaceful();
+        if plan.is_restless() {
             // So much is replaced meanwhile that no batch is left alone.
             fresh.latency_us = (3_000, 8_000);
         }
@@ -242,7 +260,7 @@ impl Run {
             Happening::Compact,
             Happening::CheckSessions,
         ];
-        for happening in if plan.restless { &restless[..] } else { &eventful } {
+        for happening in if plan.is_restless() { &restless[..] } else { &eventful } {
             run.later(0, happening.clone());
         }
         if plan.keeps {
@@ -275,7 +293,7 @@ impl Run {
                 let mut verdict = judge_at_least_once(&history, &fired(&cluster.partitions));
                 // An update can come too late at any time; a message can come again where something goes wrong.
                 verdict.stale.clear();
-                if !self.plan.peaceful {
+                if !self.plan.is_peaceful() {
                     verdict.doubled.clear();
                 }
                 verdict
@@ -378,7 +396,7 @@ impl Run {
                 let pause_us = self.random(0, 2 * SECOND_US);
                 self.later(pause_us, Happening::Ask);
             }
-            Happening::Trouble if !is_calm && !self.plan.peaceful => {
+            Happening::Trouble if !is_calm && !self.plan.is_peaceful() => {
                 self.make_trouble();
                 let pause_us = self.random(0, 5 * SECOND_US);
                 self.later(pause_us, Happening::Trouble);
@@ -961,7 +979,7 @@ fn settings(plan: Plan, cluster: &mut Cluster) -> Arc<ShardSettings> {
     let mut settings =
         ShardSettings::new(&Arc::new(loaded.settings), FORMAT, None, &Arc::new(TopicFacts::default()));
     let small = [1, 3, 50][cluster.rng.index(3)];
-    if !plan.restless {
+    if !plan.is_restless() {
         settings.max_count = small;
     }
     settings.checkpoint_after = 20;
