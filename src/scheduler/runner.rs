@@ -103,6 +103,8 @@ pub struct Runner<L, T, C> {
     round_began_ms: Option<u64>,
     backoff_ms: u64,
     load_started_ms: Option<u64>,
+    /// When the first record of the load under way had been applied.
+    first_applied_ms: Option<u64>,
     pub(super) publish_at_ms: u64,
     /// The end of the log that was reported last: a last stable offset.
     pub(super) last_end: i64,
@@ -153,6 +155,7 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
             round_began_ms: None,
             backoff_ms: 0,
             load_started_ms: None,
+            first_applied_ms: None,
             publish_at_ms: 0,
             last_end: -1,
             progress: Progress::default(),
@@ -269,6 +272,9 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
 
     fn catch_up(&mut self, target: i64) -> Result<(), Interrupted> {
         self.read(SLICE)?;
+        if self.first_applied_ms.is_none() && self.shard.applied() > 0 {
+            self.first_applied_ms = Some(self.clock.monotonic_ms());
+        }
         self.check_load_time()?;
         self.say_progress(target);
         if self.shard.phase() == Phase::Live {
@@ -297,7 +303,11 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
 
     fn went_live(&mut self) -> Result<(), Interrupted> {
         self.check_load_time()?;
-        let took_ms = self.load_started_ms.take().map_or(0, |started| self.clock.monotonic_ms() - started);
+        let now_ms = self.clock.monotonic_ms();
+        let took_ms = self.load_started_ms.take().map_or(0, |started| now_ms - started);
+        let applying_ms = self.first_applied_ms.take().map_or(0, |first| now_ms - first);
+        self.status.load_ms.set(took_ms as i64);
+        self.status.apply_ms.set(applying_ms as i64);
         self.progress = Progress::default();
         self.backoff_ms = 0;
         // Whoever sees it live sees the figures that go with it.
