@@ -44,15 +44,19 @@ pub(super) fn play(
 type Figure = (&'static str, &'static str, fn(&Delivered) -> f64);
 
 /// Name in JSON, name for people, and where it is found.
-const FIGURES: [Figure; 7] = [
+const FIGURES: [Figure; 8] = [
     ("first_due_to_last_visible_seconds", "first due to last visible, s", |it| it.seconds),
     ("messages_per_second", "messages a second", |it| it.messages_per_second),
     ("messages_per_transaction", "messages a transaction", Delivered::messages_per_transaction),
+    ("processor_us_per_message", "processor time a message, µs *", Delivered::processor_us_per_message),
     ("due_to_visible_p50_ms", "due to visible, p50, ms", |it| it.latency.p50_ms),
     ("due_to_visible_p99_ms", "due to visible, p99, ms", |it| it.latency.p99_ms),
     ("due_to_visible_p99_9_ms", "due to visible, p99.9, ms", |it| it.latency.p99_9_ms),
     ("due_to_visible_max_ms", "due to visible, max, ms", |it| it.latency.max_ms),
 ];
+
+/// What stands below the table of [`rows`].
+pub(super) const FOOTNOTE: &str = "* of this process, its reader included, which is the same for both";
 
 /// The faults of all rounds, of either contender.
 pub(super) fn faults(rounds: &[Round]) -> Faults {
@@ -115,7 +119,7 @@ fn ratio(kms: Spread, raw: Spread) -> f64 {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use super::super::delivery::Seen;
+    use super::super::delivery::{Cost, Seen};
     use super::super::timetable::Even;
     use super::*;
 
@@ -124,7 +128,7 @@ mod tests {
         timetable.begin(1_000);
         let mut seen = Seen::new(1);
         seen.judge(&timetable, 0, 0, (1_000 + after_ms) * 1_000);
-        seen.figures(1, 1_000, 1)
+        seen.figures(1, 1_000, Cost { transactions: 1, processor_seconds: Some(0.01) })
     }
 
     #[test]

@@ -97,7 +97,7 @@ impl Seen {
     }
 
     /// The figures, once nothing more is coming of `expected` messages, of which the first was due at `first_ms`.
-    pub(super) fn figures(mut self, expected: u64, first_ms: i64, transactions: u64) -> Delivered {
+    pub(super) fn figures(mut self, expected: u64, first_ms: i64, cost: Cost) -> Delivered {
         self.faults.lost = expected.saturating_sub(self.right);
         let seconds = (self.last_us - first_ms.saturating_mul(1_000)).max(1) as f64 / 1e6;
         let at = |quantile| self.latency_us.value_at_quantile(quantile) as f64 / 1e3;
@@ -110,7 +110,7 @@ impl Seen {
         });
         Delivered {
             messages: self.right,
-            transactions,
+            cost,
             seconds,
             messages_per_second: self.right as f64 / seconds,
             latency: Latency {
@@ -152,7 +152,8 @@ pub(super) struct Bucket {
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(super) struct Delivered {
     messages: u64,
-    transactions: u64,
+    #[serde(flatten)]
+    pub(super) cost: Cost,
     /// From when the first was due until the last was visible.
     pub(super) seconds: f64,
     pub(super) messages_per_second: f64,
@@ -164,10 +165,23 @@ pub(super) struct Delivered {
 }
 
 impl Delivered {
+    /// Processor time of this process for a message, in microseconds.
+    pub(super) fn processor_us_per_message(&self) -> f64 {
+        self.cost.processor_seconds.unwrap_or(0.0) * 1e6 / self.messages.max(1) as f64
+    }
+
     /// Messages in a transaction, on average.
     pub(super) fn messages_per_transaction(&self) -> f64 {
-        self.messages as f64 / self.transactions.max(1) as f64
+        self.messages as f64 / self.cost.transactions.max(1) as f64
     }
+}
+
+/// What a delivery took beside time.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub(super) struct Cost {
+    pub(super) transactions: u64,
+    /// Of this process, its reader included; `None` where it cannot be known.
+    pub(super) processor_seconds: Option<f64>,
 }
 
 /// From due until a read-committed reader has the message.
@@ -200,7 +214,7 @@ mod tests {
         seen.judge(&timetable, 2, 1, 1_007_000);
         seen.judge(&timetable, 4, 0, 1_007_000);
         seen.judge(&timetable, WARM_UP + 1, 0, 0);
-        let delivered = seen.figures(4, 1_000, 1);
+        let delivered = seen.figures(4, 1_000, Cost::default());
         assert_eq!(delivered.faults, Faults { lost: 2, doubled: 1, early: 1, wrong: 2 });
         assert!(!delivered.faults.are_none());
         assert_eq!(delivered.messages, 2);
@@ -214,7 +228,7 @@ mod tests {
         for number in 0..100 {
             seen.judge(&timetable, number, 0, 1_000_000 + 1_000 * (number as i64 + 1));
         }
-        let delivered = seen.figures(100, 1_000, 4);
+        let delivered = seen.figures(100, 1_000, Cost { transactions: 4, processor_seconds: Some(0.5) });
         let Latency { p50_ms, p99_ms, max_ms, .. } = delivered.latency;
         assert!((49.0..52.0).contains(&p50_ms) && (98.0..100.2).contains(&p99_ms), "{p50_ms} {p99_ms}");
         assert!((100.0..100.2).contains(&max_ms), "{max_ms}");
@@ -222,6 +236,7 @@ mod tests {
             (delivered.seconds - 0.1).abs() < 1e-9 && (delivered.messages_per_second - 1_000.0).abs() < 1e-6
         );
         assert!((delivered.messages_per_transaction() - 25.0).abs() < 1e-9);
+        assert!((delivered.processor_us_per_message() - 5_000.0).abs() < 1e-6);
         assert!(delivered.faults.are_none());
         let buckets = delivered.histogram.map(|bucket| bucket.messages);
         assert_eq!(buckets, [1, 1, 3, 5, 10, 30, 50, 0, 0, 0, 0, 0]);

@@ -10,10 +10,10 @@ use serde_json::json;
 use super::super::{print, text};
 use super::CommonArgs;
 use super::contest::{self, Contender, Round};
-use super::delivery::Delivered;
+use super::delivery::{Cost, Delivered};
 use super::instance::Instance;
 use super::lab::Lab;
-use super::moments::now_ms;
+use super::moments::{now_ms, processor_seconds, processor_seconds_since};
 use super::progress::Step;
 use super::raw_fire::RawFire;
 use super::reader::Reader;
@@ -43,7 +43,7 @@ Examples:
   kms bench fire --rate 4 --seconds 30                              single schedules
   kms bench fire --rate 1000 --set delivery=at-least-once --json
 
-Topics, group and transactional IDs are named kms-bench-…; the topics are deleted at the end.
+Topics and group are named kms-bench-…; the topics are deleted at the end. Transactional IDs are PREFIX:kms-bench-….
 
 Exit codes: 0 done; 1 failed, or something was lost, doubled or early; 2 wrong usage or settings.")]
 pub(super) struct FireArgs {
@@ -108,8 +108,8 @@ fn show(lab: &Lab, args: &FireArgs, rounds: &[Round]) -> anyhow::Result<ExitCode
         let own = json!({ "rounds": rounds, "summary": contest::summary(rounds), "faults": faults });
         print(&serde_json::to_string_pretty(&document("fire", asked, lab, &args.common, own))?)?;
     } else {
-        print(&heading(&args.what(), lab, &args.common))?;
-        print(&table(&contest::rows(rounds)))?;
+        let heading = heading(&args.what(), lab, &args.common);
+        print(&format!("{heading}\n{}{}", table(&contest::rows(rounds)), contest::FOOTNOTE))?;
     }
     if faults.are_none() {
         return Ok(ExitCode::SUCCESS);
@@ -169,12 +169,13 @@ impl Stage {
         Ok(())
     }
 
-    /// Waits until all messages are visible, or nothing more comes.
+    /// Waits until all messages are visible, or nothing more comes; gives the processor time it took.
     fn await_deliveries(
         &mut self,
         what: &str,
         mut look: impl FnMut() -> anyhow::Result<()>,
-    ) -> anyhow::Result<()> {
+    ) -> anyhow::Result<Option<f64>> {
+        let processor_before = processor_seconds();
         let step = Step::begin(format!("{what}: delivering"), self.timetable.count());
         let (mut right, mut moved_ms) = (0, self.timetable.last_ms());
         while right < self.timetable.count() {
@@ -189,14 +190,14 @@ impl Stage {
             }
         }
         step.done(right);
-        Ok(())
+        Ok(processor_seconds_since(processor_before))
     }
 
-    fn end(self, lab: &Lab, transactions: u64) -> anyhow::Result<Delivered> {
+    fn end(self, lab: &Lab, cost: Cost) -> anyhow::Result<Delivered> {
         let Self { schedules, destination, timetable, reader } = self;
         let seen = reader.finish()?;
         lab.drop_topics(&[&schedules, &destination]);
-        Ok(seen.figures(timetable.count(), timetable.first_ms(), transactions))
+        Ok(seen.figures(timetable.count(), timetable.first_ms(), cost))
     }
 }
 
@@ -235,10 +236,10 @@ fn kms(lab: &Lab, args: &FireArgs) -> anyhow::Result<Delivered> {
         );
     }
     drop(writer);
-    stage.await_deliveries("kms", || instance.look())?;
+    let processor_seconds = stage.await_deliveries("kms", || instance.look())?;
     let transactions = instance.batches() - before;
     instance.stop()?;
-    stage.end(lab, transactions)
+    stage.end(lab, Cost { transactions, processor_seconds })
 }
 
 /// How long before the first is due the raw producers are told to begin.
@@ -256,6 +257,6 @@ fn raw(lab: &Lab, args: &FireArgs) -> anyhow::Result<Delivered> {
     });
     // Why one has failed says more.
     let transactions = if fire.has_failed() || waited.is_ok() { fire.finish()? } else { 0 };
-    waited?;
-    stage.end(lab, transactions)
+    let processor_seconds = waited?;
+    stage.end(lab, Cost { transactions, processor_seconds })
 }

@@ -6,6 +6,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::lab::Lab;
+use super::moments::{processor_seconds, processor_seconds_since};
 use crate::instance::{RunOptions, run_until};
 use crate::schedule::Format;
 use crate::scheduler::status::{Label as _, PartitionStatus, Phase, Status, TransactionOutcome};
@@ -29,6 +30,8 @@ pub(super) struct Loaded {
     pub(super) loading: Duration,
     /// From the first record applied until live, of the partition that took longest for it, as it says itself.
     pub(super) applying: Duration,
+    /// Processor time of this process from the assignment until live; `None` where it cannot be known.
+    pub(super) processor_seconds: Option<f64>,
     /// Schedules pending then.
     pub(super) pending: u64,
     /// Memory of this process then, and before the instance was started; 0 where it cannot be known.
@@ -79,7 +82,7 @@ impl<'a> Instance<'a> {
                 JOIN_PATIENCE.as_secs()
             );
         }
-        let assigned = Instant::now();
+        let (assigned, processor_before) = (Instant::now(), processor_seconds());
         let (mut position, mut moved) = (-1, assigned);
         loop {
             let partitions = self.partitions();
@@ -94,13 +97,14 @@ impl<'a> Instance<'a> {
             anyhow::ensure!(moved.elapsed() < LOAD_PATIENCE, "{}", self.why_not_live(&partitions));
             self.look()?;
         }
-        let loading = assigned.elapsed();
+        let (loading, processor_seconds) = (assigned.elapsed(), processor_seconds_since(processor_before));
         let partitions = self.partitions();
         let applying_ms = partitions.iter().map(|figures| figures.apply_ms.get()).max().unwrap_or(0);
         Ok(Loaded {
             joining: assigned.duration_since(self.started),
             loading,
             applying: Duration::from_millis(applying_ms.max(0) as u64),
+            processor_seconds,
             pending: self.pending(),
             resident_bytes: resident_bytes(),
             resident_before_bytes,

@@ -11,7 +11,7 @@ use super::super::print;
 use super::CommonArgs;
 use super::instance::{Instance, Loaded};
 use super::lab::Lab;
-use super::moments::now_ms;
+use super::moments::{now_ms, processor_seconds, processor_seconds_since};
 use super::progress::Step;
 use super::report::{Spread, document, figure, grouped, heading, table};
 use super::workload::{Workload, mix};
@@ -97,25 +97,27 @@ const REST: Duration = Duration::from_secs(2);
 
 /// Reads everything in each way. Who begins changes from round to round.
 fn play(lab: &Lab, args: &LoadArgs, schedules: &str, round: usize) -> anyhow::Result<Round> {
-    let (mut poll, mut batch, mut kms) = (Reading::default(), Reading::default(), None);
+    let (mut poll, mut batch, mut kms) = (None, None, None);
     for turn in 0..WAYS.len() {
         lab.pause(REST)?;
         let way = WAYS[(round + turn) % WAYS.len()];
         let step = Step::begin(format!("round {}: {}", round + 1, way.name()), 0);
         match way {
-            Way::RawPoll => poll = read(lab, args.count, schedules, raw::read_by_message)?,
-            Way::RawBatch => batch = read(lab, args.count, schedules, raw::read_by_batch)?,
+            Way::RawPoll => poll = Some(read(lab, args.count, schedules, raw::read_by_message)?),
+            Way::RawBatch => batch = Some(read(lab, args.count, schedules, raw::read_by_batch)?),
             Way::Kms => kms = Some(load(lab, args.count, schedules)?),
         }
         step.done(args.count);
     }
-    let kms = kms.expect("each way has its turn");
-    let pass = |seconds| Pass::of(args.count, poll.bytes, seconds);
+    let its_turn = "each way has its turn";
+    let ((poll, poll_processor), (batch, batch_processor)) = (poll.expect(its_turn), batch.expect(its_turn));
+    let kms = kms.expect(its_turn);
+    let pass = |took: Duration, processor| Pass::of(args.count, poll.bytes, took.as_secs_f64(), processor);
     Ok(Round {
-        raw_poll: pass(poll.took.as_secs_f64()),
-        raw_batch: pass(batch.took.as_secs_f64()),
-        kms_assigned_to_live: pass(kms.loading.as_secs_f64()),
-        kms_first_record_to_live: pass(kms.applying.as_secs_f64()),
+        raw_poll: pass(poll.took, poll_processor),
+        raw_batch: pass(batch.took, batch_processor),
+        kms_assigned_to_live: pass(kms.loading, kms.processor_seconds),
+        kms_first_record_to_live: pass(kms.applying, None),
         kms_joining_seconds: kms.joining.as_secs_f64(),
         kms_resident_bytes: kms.resident_bytes.saturating_sub(kms.resident_before_bytes),
     })
@@ -134,15 +136,22 @@ impl Way {
 type ReadingLoop =
     fn(&rdkafka::ClientConfig, &str, i32, &std::sync::atomic::AtomicBool) -> Result<Reading, raw::RawError>;
 
-fn read(lab: &Lab, count: u64, schedules: &str, reading_loop: ReadingLoop) -> anyhow::Result<Reading> {
+/// Reads everything in one of the raw ways; gives the processor time with it.
+fn read(
+    lab: &Lab,
+    count: u64,
+    schedules: &str,
+    reading_loop: ReadingLoop,
+) -> anyhow::Result<(Reading, Option<f64>)> {
     let config = client::consumer(&lab.settings)?;
+    let processor_before = processor_seconds();
     let reading = reading_loop(&config, schedules, lab.partitions, &lab.interrupted)?;
     anyhow::ensure!(
         reading.records == count,
         "an empty loop read {} records of {count}: the figures would not be comparable",
         reading.records
     );
-    Ok(reading)
+    Ok((reading, processor_seconds_since(processor_before)))
 }
 
 fn load(lab: &Lab, count: u64, schedules: &str) -> anyhow::Result<Loaded> {
@@ -171,10 +180,12 @@ struct Pass {
     seconds: f64,
     records_per_second: f64,
     megabytes_per_second: f64,
+    /// Of this process; `None` where it cannot be known.
+    processor_seconds: Option<f64>,
 }
 
 impl Pass {
-    fn of(records: u64, bytes: u64, seconds: f64) -> Self {
+    fn of(records: u64, bytes: u64, seconds: f64, processor_seconds: Option<f64>) -> Self {
         // What takes no time by a clock of milliseconds took up to one.
         let seconds = seconds.max(0.001);
         Self {
@@ -182,7 +193,12 @@ impl Pass {
             seconds,
             records_per_second: records as f64 / seconds,
             megabytes_per_second: bytes as f64 / 1e6 / seconds,
+            processor_seconds,
         }
+    }
+
+    fn processor_us_per_record(&self) -> Option<f64> {
+        Some(self.processor_seconds? * 1e6 / self.records as f64)
     }
 }
 
@@ -200,6 +216,11 @@ fn show(lab: &Lab, args: &LoadArgs, rounds: &[Round]) -> anyhow::Result<ExitCode
     let spread = |of: fn(&Round) -> Pass, figure: fn(&Pass) -> f64| {
         Spread::of(rounds.iter().map(|round| figure(&of(round))))
     };
+    let processor = |of: fn(&Round) -> Pass| {
+        let figures: Option<Vec<f64>> =
+            rounds.iter().map(|round| of(round).processor_us_per_record()).collect();
+        figures.map(Spread::of)
+    };
     let rates = PASSES.map(|(_, _, of)| spread(of, |pass| pass.records_per_second));
     let [poll, batch, ..] = rates;
     let joining = Spread::of(rounds.iter().map(|round| round.kms_joining_seconds));
@@ -211,6 +232,7 @@ fn show(lab: &Lab, args: &LoadArgs, rounds: &[Round]) -> anyhow::Result<ExitCode
                 "seconds": spread(*of, |pass| pass.seconds),
                 "records_per_second": rate,
                 "megabytes_per_second": spread(*of, |pass| pass.megabytes_per_second),
+                "processor_us_per_record": processor(*of),
                 "ratio_to_raw_poll": rate.median / poll.median,
                 "ratio_to_raw_batch": rate.median / batch.median,
             });
@@ -221,8 +243,10 @@ fn show(lab: &Lab, args: &LoadArgs, rounds: &[Round]) -> anyhow::Result<ExitCode
     } else {
         let what =
             format!("{} schedules, partitions: {}", grouped(args.count as i64), args.common.partitions);
-        print(&heading(&what, lab, &args.common))?;
-        let head = ["", "s", "records/s", "MB/s", "of poll", "of batches"].map(str::to_owned).to_vec();
+        let heading = heading(&what, lab, &args.common);
+        let head = ["", "s", "records/s", "MB/s", "of poll", "of batches", "CPU, µs/record"]
+            .map(str::to_owned)
+            .to_vec();
         let rows = PASSES.iter().zip(rates).map(|((_, name, of), rate)| {
             vec![
                 (*name).to_owned(),
@@ -231,11 +255,13 @@ fn show(lab: &Lab, args: &LoadArgs, rounds: &[Round]) -> anyhow::Result<ExitCode
                 figure(spread(*of, |pass| pass.megabytes_per_second).median),
                 figure(rate.median / poll.median),
                 figure(rate.median / batch.median),
+                processor(*of).map_or_else(String::new, |spread| figure(spread.median)),
             ]
         });
-        print(&table(&std::iter::once(head).chain(rows).collect::<Vec<_>>()))?;
+        let table = table(&std::iter::once(head).chain(rows).collect::<Vec<_>>());
         print(&format!(
-            "\nnot counted: joining the group, {} s. Memory of kms when live: {} MB, {} bytes a schedule.",
+            "{heading}\n{table}\nJoining the group, which is not counted: {} s. Memory that loading took, what librdkafka had fetched \
+             included: {} MB, {} bytes a schedule.",
             joining.show(),
             figure(resident.median / 1e6),
             figure(resident.median / args.count as f64),
@@ -250,9 +276,10 @@ mod tests {
 
     #[test]
     fn a_pass_says_its_rates() {
-        let pass = Pass::of(1_000, 150_000, 0.5);
+        let pass = Pass::of(1_000, 150_000, 0.5, Some(0.002));
         assert!((pass.records_per_second - 2_000.0).abs() < 1e-9);
         assert!((pass.megabytes_per_second - 0.3).abs() < 1e-9);
-        assert!(Pass::of(1, 1, 0.0).records_per_second.is_finite());
+        assert!(pass.processor_us_per_record().is_some_and(|us| (us - 2.0).abs() < 1e-9));
+        assert!(Pass::of(1, 1, 0.0, None).records_per_second.is_finite());
     }
 }

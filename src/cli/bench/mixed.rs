@@ -11,10 +11,10 @@ use serde_json::json;
 use super::super::{UsageError, print};
 use super::CommonArgs;
 use super::contest::{self, Contender, Round};
-use super::delivery::Delivered;
+use super::delivery::{Cost, Delivered};
 use super::instance::Instance;
 use super::lab::Lab;
-use super::moments::{now_ms, now_us};
+use super::moments::{now_ms, now_us, processor_seconds, processor_seconds_since};
 use super::progress::Step;
 use super::raw_fire::RawFire;
 use super::reader::Reader;
@@ -38,7 +38,7 @@ Examples:
   kms bench mixed --write-rate 5000 --seconds 60 --partitions 4
   kms bench mixed --replace 30 --cancel 30 --json
 
-Topics, group and transactional IDs are named kms-bench-…; the topics are deleted at the end.
+Topics and group are named kms-bench-…; the topics are deleted at the end. Transactional IDs are PREFIX:kms-bench-….
 
 Exit codes: 0 done; 1 failed, or something was lost, doubled, early, or delivered although it was cancelled or replaced;
 2 wrong usage or settings.")]
@@ -135,9 +135,9 @@ fn show(lab: &Lab, args: &MixedArgs, rounds: &[Round], written: &[Written]) -> a
         });
         print(&serde_json::to_string_pretty(&document("mixed", asked, lab, &args.common, own))?)?;
     } else {
-        print(&heading(&args.what(), lab, &args.common))?;
-        print(&table(&contest::rows(rounds)))?;
-        print(&format!("\n{}", table(&contest::histogram_rows(rounds))))?;
+        let heading = heading(&args.what(), lab, &args.common);
+        let (figures, histogram) = (table(&contest::rows(rounds)), table(&contest::histogram_rows(rounds)));
+        print(&format!("{heading}\n{figures}{}\n\n{histogram}", contest::FOOTNOTE))?;
         let sum = |of: fn(&Written) -> u64| grouped(written.iter().map(of).sum::<u64>() as i64);
         print(&format!(
             "\nwritten for kms in all rounds: {} schedules, of which {} were replaced and {} cancelled; {faults}.",
@@ -261,15 +261,16 @@ fn kms(lab: &Lab, args: &MixedArgs) -> anyhow::Result<(Delivered, Written)> {
     let workload = Workload::new(lab.format, &destination, lab.value_bytes);
     let mut writer = Writer::new(lab, &schedules, lab.partitions, workload)?;
 
-    let began_ms = now_ms();
+    let (began_ms, processor_before) = (now_ms(), processor_seconds());
     let written = write(args, &mut writer, &changing, "kms", || lab.check())?;
     let last_due_ms = now_ms() + DUE_AFTER_MS + DUE_SPREAD_MS as i64;
     await_deliveries(&mut reader, changing.outstanding(), last_due_ms, || instance.look())?;
-    let transactions = instance.batches();
+    let processor_seconds = processor_seconds_since(processor_before);
+    let cost = Cost { transactions: instance.batches(), processor_seconds };
     instance.stop()?;
     let seen = reader.finish()?;
     lab.drop_topics(&[&schedules, &destination]);
-    Ok((seen.figures(changing.outstanding(), began_ms + DUE_AFTER_MS, transactions), written))
+    Ok((seen.figures(changing.outstanding(), began_ms + DUE_AFTER_MS, cost), written))
 }
 
 fn raw(lab: &Lab, args: &MixedArgs) -> anyhow::Result<Delivered> {
@@ -285,6 +286,7 @@ fn raw(lab: &Lab, args: &MixedArgs) -> anyhow::Result<Delivered> {
     let workload = Workload::new(lab.format, &destination, lab.value_bytes);
     let mut writer = Writer::new(lab, &schedules, lab.partitions, workload)?;
 
+    let processor_before = processor_seconds();
     timetable.begin(now_ms() + DUE_AFTER_MS);
     fire.start();
     let changing = Changing::new(args.schedules());
@@ -298,10 +300,12 @@ fn raw(lab: &Lab, args: &MixedArgs) -> anyhow::Result<Delivered> {
             lab.pause(Duration::from_millis(1))
         })
     });
+    let processor_seconds = processor_seconds_since(processor_before);
     // Why one has failed says more.
     let transactions = if fire.has_failed() || outcome.is_ok() { fire.finish()? } else { 0 };
     outcome?;
+    let cost = Cost { transactions, processor_seconds };
     let seen = reader.finish()?;
     lab.drop_topics(&[&schedules, &destination]);
-    Ok(seen.figures(expected, timetable.first_ms(), transactions))
+    Ok(seen.figures(expected, timetable.first_ms(), cost))
 }
