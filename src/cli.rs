@@ -1,5 +1,6 @@
 //! The command line: one file a subcommand.
 
+mod bench;
 mod cancel;
 mod completions;
 mod connection;
@@ -41,6 +42,7 @@ Examples:
   kms schedule order-17 --in 90m --topic orders --key 17 --value late
   kms cancel order-17
   kms tail orders                                   watch what is delivered
+  kms bench fire                                    how fast, beside raw librdkafka?
 
 Settings: kms.toml, environment, flags; `kms run --print-config` shows the result.
 
@@ -61,6 +63,7 @@ enum Command {
     Cancel(cancel::CancelArgs),
     Tail(tail::TailArgs),
     Topics(topics::TopicsArgs),
+    Bench(Box<bench::BenchArgs>),
     Schema(schema::SchemaArgs),
     Completions(completions::CompletionsArgs),
 }
@@ -86,6 +89,7 @@ fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Cancel(args) => cancel::execute(&args),
         Command::Tail(args) => tail::execute(&args),
         Command::Topics(args) => topics::execute(&args),
+        Command::Bench(args) => bench::execute(&args),
         Command::Schema(args) => schema::execute(&args),
         Command::Completions(args) => completions::execute(&args),
     }

@@ -12,6 +12,7 @@ pub mod group;
 pub mod log;
 pub mod observer;
 pub mod producer;
+pub mod raw;
 pub mod topics;
 pub mod troubles;
 

@@ -18,3 +18,5 @@ pub mod supervisor;
 mod throttle;
 mod transaction;
 pub mod watch;
+
+pub use fire::TOMBSTONE_OVERHEAD_BYTES;

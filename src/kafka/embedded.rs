@@ -1,4 +1,4 @@
-//! A stand-in for Kafka inside this process, for the demo.
+//! A stand-in for Kafka inside this process, for the demo and for trying `kms bench` out.
 //!
 //! librdkafka's mock cluster: everything is in memory, a partition keeps a few megabytes, transactions are answered but
 //! not kept apart, nothing is compacted. Good for a look, not for a promise.
@@ -20,6 +20,11 @@ impl EmbeddedCluster {
             cluster.create_topic(topic, *partitions, 1)?;
         }
         Ok(Self { cluster })
+    }
+
+    /// Another topic.
+    pub fn create_topic(&self, topic: &str, partitions: i32) -> Result<(), KafkaError> {
+        self.cluster.create_topic(topic, partitions, 1)
     }
 
     /// Where clients find it: `127.0.0.1:port`.

@@ -16,7 +16,9 @@ mod topics;
 mod wait;
 
 pub(super) use producer::{NativeProducer, Report, TopicHandle, producer_is_finished};
-pub(super) use queue::{NativeQueue, QueueItem, QueueWaker, known_end, position, set_leader_epoch};
+pub(super) use queue::{
+    Discarded, NativeQueue, QueueItem, QueueWaker, known_end, position, set_leader_epoch,
+};
 pub(super) use topics::topic_ids;
 
 use std::ffi::{CStr, c_char};

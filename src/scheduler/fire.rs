@@ -17,7 +17,7 @@ use super::throttle::Throttle;
 use super::transaction::{Decision, Laps};
 
 /// What a record of the log costs beside its key: lengths, deltas and the two headers of a tombstone.
-const TOMBSTONE_OVERHEAD_BYTES: usize = 128;
+pub const TOMBSTONE_OVERHEAD_BYTES: usize = 128;
 /// Schedules in a batch whose messages are sent one at a time, to learn which of them is refused.
 const CAREFUL_COUNT: usize = 64;
 /// How long a key rests that was written while it was being fired.

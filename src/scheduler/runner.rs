@@ -107,6 +107,8 @@ pub struct Runner<L, T, C> {
     /// How old what the load began with was: nothing, or a checkpoint.
     pub(super) load_behind: Duration,
     pub(super) checkpoints: Checkpoints,
+    /// When the first record of the load under way had been applied.
+    first_applied_ms: Option<u64>,
     pub(super) publish_at_ms: u64,
     /// The end of the log that was reported last: a last stable offset.
     pub(super) last_end: i64,
@@ -160,6 +162,7 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
             load_started_ms: None,
             load_behind: Duration::ZERO,
             checkpoints,
+            first_applied_ms: None,
             publish_at_ms: 0,
             last_end: -1,
             progress: Progress::default(),
@@ -279,6 +282,9 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
 
     fn catch_up(&mut self, target: i64) -> Result<(), Interrupted> {
         self.read(SLICE)?;
+        if self.first_applied_ms.is_none() && self.shard.applied() > 0 {
+            self.first_applied_ms = Some(self.clock.monotonic_ms());
+        }
         self.check_load_time()?;
         self.say_progress(target);
         if self.shard.phase() == Phase::Live {
@@ -313,7 +319,11 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
     fn went_live(&mut self) -> Result<(), Interrupted> {
         self.check_load_time()?;
         self.load_behind = Duration::ZERO;
-        let took_ms = self.load_started_ms.take().map_or(0, |started| self.clock.monotonic_ms() - started);
+        let now_ms = self.clock.monotonic_ms();
+        let took_ms = self.load_started_ms.take().map_or(0, |started| now_ms - started);
+        let applying_ms = self.first_applied_ms.take().map_or(0, |first| now_ms - first);
+        self.status.load_ms.set(took_ms as i64);
+        self.status.apply_ms.set(applying_ms as i64);
         self.progress = Progress::default();
         self.backoff_ms = 0;
         // Whoever sees it live sees the figures that go with it.

@@ -8,6 +8,7 @@ mod support;
 
 mod at_least_once;
 mod bad_input;
+mod bench;
 mod cancelling;
 mod chaos;
 mod checkpoints;

@@ -47,6 +47,33 @@ impl Drop for TopicHandle {
     }
 }
 
+impl TopicHandle {
+    /// Enqueues a record without headers, copying it, by the shortest way there is. Its [`Report`] has the tag 0.
+    pub(in crate::kafka) fn produce(
+        &self,
+        partition: i32,
+        key: &[u8],
+        value: Option<&[u8]>,
+    ) -> Result<(), ErrorCode> {
+        let (value_ptr, value_len) =
+            value.map_or((null_mut(), 0), |v| (v.as_ptr().cast_mut().cast(), v.len()));
+        // SAFETY: a live topic, whose producer outlives it; key and value are valid for the call, which copies them.
+        unsafe {
+            let outcome = sys::rd_kafka_produce(
+                self.0.as_ptr(),
+                partition,
+                sys::RD_KAFKA_MSG_F_COPY as c_int,
+                value_ptr,
+                value_len,
+                key.as_ptr().cast(),
+                key.len(),
+                null_mut(),
+            );
+            if outcome == 0 { Ok(()) } else { Err(sys::rd_kafka_last_error().into()) }
+        }
+    }
+}
+
 impl NativeProducer {
     /// A producer with the given configuration.
     pub(in crate::kafka) fn new(config: &ClientConfig) -> Result<Self, String> {
@@ -120,8 +147,13 @@ impl NativeProducer {
 
     /// Serves callbacks without waiting.
     pub(in crate::kafka) fn poll(&self) {
+        self.poll_for(Duration::ZERO);
+    }
+
+    /// Serves callbacks, waiting up to `wait` for the first.
+    pub(in crate::kafka) fn poll_for(&self, wait: Duration) {
         // SAFETY: a live client.
-        unsafe { sys::rd_kafka_poll(self.client.as_ptr(), 0) };
+        unsafe { sys::rd_kafka_poll(self.client.as_ptr(), timeout_ms(wait)) };
     }
 
     /// The reports that arrived since the last call, in order of arrival.

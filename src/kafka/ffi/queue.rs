@@ -1,7 +1,7 @@
 //! A partition's own queue, read in place.
 
 use std::ffi::c_void;
-use std::ptr::NonNull;
+use std::ptr::{NonNull, null_mut};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -66,6 +66,21 @@ pub(in crate::kafka) enum QueueItem<'a> {
     },
 }
 
+/// What [`NativeQueue::discard`] took.
+#[derive(Debug, Default)]
+pub(in crate::kafka) struct Discarded {
+    pub(in crate::kafka) records: usize,
+    /// Of keys and values.
+    pub(in crate::kafka) bytes: usize,
+    /// Where the log goes on; 0 when nothing was taken.
+    pub(in crate::kafka) next_offset: i64,
+    /// The last error among the items.
+    pub(in crate::kafka) error: Option<ErrorCode>,
+}
+
+/// Items that are taken and given back by one call.
+const DISCARDED_TOGETHER: usize = 1_000;
+
 /// Messages that are taken from the queue before the first of them is handed over, so that the keys are known ahead.
 const GROUP: usize = 32;
 
@@ -127,6 +142,42 @@ impl NativeQueue {
             }
         }
         taken
+    }
+
+    /// Takes a batch from the queue, waiting up to `wait` until it is full, and gives it back unread.
+    ///
+    /// The yardstick of reading, not a way to read: the batch call spoils librdkafka's position (see [`read`](Self::read)).
+    pub(in crate::kafka) fn discard(&mut self, wait: Duration) -> Discarded {
+        let wait_ms = i32::try_from(wait.as_millis()).unwrap_or(i32::MAX);
+        let mut batch = [null_mut::<sys::rd_kafka_message_t>(); DISCARDED_TOGETHER];
+        // SAFETY: a valid queue, and room for as many messages as are asked for.
+        let taken = unsafe {
+            sys::rd_kafka_consume_batch_queue(
+                self.queue.queue.as_ptr(),
+                wait_ms,
+                batch.as_mut_ptr(),
+                batch.len(),
+            )
+        };
+        let mut discarded = Discarded::default();
+        // Below zero: an error of the call, after which there is nothing to take either.
+        for message in batch.into_iter().take(usize::try_from(taken).unwrap_or(0)).filter_map(NonNull::new) {
+            let message = OwnMessage(message);
+            // SAFETY: a live message.
+            let message = unsafe { message.0.as_ref() };
+            match message.err {
+                RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR => {
+                    discarded.records += 1;
+                    discarded.bytes += message.key_len + message.len;
+                    discarded.next_offset = discarded.next_offset.max(message.offset + 1);
+                }
+                RDKafkaRespErr::RD_KAFKA_RESP_ERR__PARTITION_EOF => {
+                    discarded.next_offset = discarded.next_offset.max(message.offset);
+                }
+                err => discarded.error = Some(err.into()),
+            }
+        }
+        discarded
     }
 
     /// # Safety

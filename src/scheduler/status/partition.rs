@@ -62,6 +62,10 @@ pub struct PartitionStatus {
     pub records_applied: Gauge,
     /// Records (offsets, more exactly) there were to apply when loading began.
     pub records_to_apply: Gauge,
+    /// How long the last load took, from the assignment until live; 0 before the first has ended.
+    pub load_ms: Gauge,
+    /// Of that, from the first record applied until live.
+    pub apply_ms: Gauge,
     /// The offset of the next record to apply.
     pub position: Gauge,
     /// The last stable offset, as last heard.
@@ -94,6 +98,8 @@ impl PartitionStatus {
             oldest_overdue_ms: Gauge::default(),
             records_applied: Gauge::default(),
             records_to_apply: Gauge::default(),
+            load_ms: Gauge::default(),
+            apply_ms: Gauge::default(),
             position: Gauge::default(),
             last_stable_offset: Gauge::default(),
             end_offset: Gauge::default(),
