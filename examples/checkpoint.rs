@@ -138,7 +138,7 @@ fn encode(set: &PendingSet) -> Vec<u8> {
         taken: Moment { wall_ms: 1_767_225_600_000, boot: None },
     };
     let mut encoder = Encoder::new(&stand);
-    let mut file = Vec::new();
+    let mut file = Vec::with_capacity(set.payload_bytes() + set.payload_bytes() / 4);
     let mut copying = Duration::ZERO;
     pieces("walk and encode", set, |set, cursor| {
         let next = set.snapshot(cursor, &mut |view, held| {

@@ -32,6 +32,8 @@ pub(super) struct Index {
     round_bits: u32,
     len: usize,
     mean_names: usize,
+    /// A table that gets its first name gets room for so many, if the index was laid out for them.
+    laid_out_names: Option<usize>,
 }
 
 impl Index {
@@ -40,7 +42,8 @@ impl Index {
     }
 
     fn with_mean(hash_seed: u64, mean_names: usize) -> Self {
-        Self { hasher: IdHasher::new(hash_seed), tables: Tables::new(), round_bits: 0, len: 0, mean_names }
+        let (hasher, tables) = (IdHasher::new(hash_seed), Tables::new());
+        Self { hasher, tables, round_bits: 0, len: 0, mean_names, laid_out_names: None }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -55,10 +58,13 @@ impl Index {
     /// Makes the tables for so many names at once, while there are none. They take memory when names come.
     pub(super) fn lay_out(&mut self, names: usize) {
         debug_assert_eq!(self.len, 0, "there are names already");
-        while self.tables.len() * self.mean_names < names {
+        // A power of two, so that all will hold about the same.
+        let tables = names.div_ceil(self.mean_names).next_power_of_two();
+        while self.tables.len() < tables {
             self.tables.push(Table::default());
         }
         self.round_bits = self.tables.len().ilog2();
+        self.laid_out_names = Some(names / self.tables.len());
     }
 
     /// What the index knows of `id`.
@@ -74,6 +80,11 @@ impl Index {
     /// Adds the entry `name`, whose ID is not in the index; splits at most one table.
     pub(super) fn insert(&mut self, hash: u32, name: u32) {
         let table = self.table_of(hash);
+        if let Some(names) = self.laid_out_names
+            && self.tables[table].is_bare()
+        {
+            self.tables[table] = Table::for_names(names);
+        }
         self.tables[table].insert(hash, name);
         self.len += 1;
         if self.len > self.tables.len() * self.mean_names {
@@ -154,6 +165,7 @@ impl Index {
 
     /// Makes one more table out of the next one in turn.
     fn split_next(&mut self) {
+        self.laid_out_names = None;
         let new_bit = 1 << self.round_bits;
         let turn = self.tables.len() - new_bit;
         let whole = std::mem::take(&mut self.tables[turn]);
@@ -169,6 +181,7 @@ impl Index {
 
     /// Undoes the last split.
     fn merge_last(&mut self) {
+        self.laid_out_names = None;
         let upper = self.tables.pop();
         self.round_bits = self.tables.len().ilog2();
         let turn = self.tables.len() - (1 << self.round_bits);

@@ -30,6 +30,11 @@ impl Table {
         self.position(hash, is_it).map(|(bucket, at)| self.buckets[bucket].names[at])
     }
 
+    /// Whether there is no room for any name yet.
+    pub(super) fn is_bare(&self) -> bool {
+        self.buckets.is_empty()
+    }
+
     /// Adds a name, which must not be there.
     pub(super) fn insert(&mut self, hash: u32, name: u32) {
         if self.is_too_full(self.len + 1) {
