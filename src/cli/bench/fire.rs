@@ -128,6 +128,8 @@ struct Stage {
 
 /// Between two turns, so that what ended does not count against what begins.
 const REST: Duration = Duration::from_secs(1);
+/// How far a turn is is looked at this often: seldom enough to take nothing from what is measured.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
 /// How long a delivery may stand still after everything was due.
 const PATIENCE_MS: i64 = 30_000;
 /// How long a message that warms up may take.
@@ -158,6 +160,7 @@ impl Stage {
         while self.reader.warm_ups() < lab.partitions as u64 {
             look()?;
             self.reader.look()?;
+            std::thread::sleep(LOOK_EVERY);
             anyhow::ensure!(
                 now_ms() < give_up_ms,
                 "of {} schedules that were to warm up {} were delivered within {} s",
@@ -181,6 +184,7 @@ impl Stage {
         while right < self.timetable.count() {
             look()?;
             self.reader.look()?;
+            std::thread::sleep(LOOK_EVERY);
             if self.reader.right() > right {
                 right = self.reader.right();
                 step.reach(right);
@@ -228,6 +232,7 @@ fn kms(lab: &Lab, args: &FireArgs) -> anyhow::Result<Delivered> {
     // Applied, too: what is measured is the firing alone.
     while instance.pending() < count {
         instance.look()?;
+        std::thread::sleep(LOOK_EVERY);
         anyhow::ensure!(
             now_ms() < stage.timetable.first_ms(),
             "the schedules were not written and loaded before the first was due: give more time by --lead \
@@ -248,12 +253,12 @@ const RAW_LEAD_MS: i64 = 1_000;
 fn raw(lab: &Lab, args: &FireArgs) -> anyhow::Result<Delivered> {
     let mut stage = Stage::set(lab, args)?;
     let mut fire = RawFire::prepare(lab, &stage.schedules, &stage.destination, &stage.timetable)?;
-    stage.await_warm_ups(lab, || lab.pause(Duration::from_millis(1)))?;
+    stage.await_warm_ups(lab, || lab.check())?;
     stage.timetable.begin(now_ms() + RAW_LEAD_MS);
     fire.start();
     let waited = stage.await_deliveries("raw librdkafka", || {
         anyhow::ensure!(!fire.has_failed(), "a raw producer has ended early");
-        lab.pause(Duration::from_millis(1))
+        lab.check()
     });
     // Why one has failed says more.
     let transactions = if fire.has_failed() || waited.is_ok() { fire.finish()? } else { 0 };

@@ -43,7 +43,7 @@ pub(super) struct Loaded {
 const JOIN_PATIENCE: Duration = Duration::from_mins(2);
 /// How long a load may stand still.
 const LOAD_PATIENCE: Duration = Duration::from_mins(2);
-/// The figures of an instance are looked at this often.
+/// Whether an instance is live is looked at this often.
 const LOOK_EVERY: Duration = Duration::from_millis(1);
 
 impl<'a> Instance<'a> {
@@ -75,6 +75,7 @@ impl<'a> Instance<'a> {
         let resident_before_bytes = resident_bytes();
         while self.partitions().is_empty() {
             self.look()?;
+            std::thread::sleep(LOOK_EVERY);
             anyhow::ensure!(
                 self.started.elapsed() < JOIN_PATIENCE,
                 "the scheduler was given no partitions within {} s: may this client join consumer groups named \
@@ -96,6 +97,7 @@ impl<'a> Instance<'a> {
             }
             anyhow::ensure!(moved.elapsed() < LOAD_PATIENCE, "{}", self.why_not_live(&partitions));
             self.look()?;
+            std::thread::sleep(LOOK_EVERY);
         }
         let (loading, processor_seconds) = (assigned.elapsed(), processor_seconds_since(processor_before));
         let partitions = self.partitions();
@@ -133,7 +135,6 @@ impl<'a> Instance<'a> {
             self.join()?;
             anyhow::bail!("the scheduler ended by itself");
         }
-        std::thread::sleep(LOOK_EVERY);
         Ok(())
     }
 

@@ -155,6 +155,8 @@ fn show(lab: &Lab, args: &MixedArgs, rounds: &[Round], written: &[Written]) -> a
 
 /// Between two turns, so that what ended does not count against what begins.
 const REST: Duration = Duration::from_secs(1);
+/// How far a turn is is looked at this often.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
 /// How long a delivery may stand still after everything was due.
 const PATIENCE_MS: i64 = 30_000;
 /// A schedule is due so long after it was written…
@@ -242,6 +244,7 @@ fn await_deliveries(
     while right < expected && now_ms() < moved_ms + PATIENCE_MS {
         look()?;
         reader.look()?;
+        std::thread::sleep(LOOK_EVERY);
         if reader.right() > right {
             right = reader.right();
             moved_ms = now_ms().max(last_due_ms);
@@ -294,12 +297,8 @@ fn raw(lab: &Lab, args: &MixedArgs) -> anyhow::Result<Delivered> {
         anyhow::ensure!(!fire.has_failed(), "a raw producer has ended early");
         lab.check()
     };
-    let outcome = write(args, &mut writer, &changing, "raw librdkafka", look).and_then(|_| {
-        await_deliveries(&mut reader, expected, timetable.last_ms(), || {
-            look()?;
-            lab.pause(Duration::from_millis(1))
-        })
-    });
+    let outcome = write(args, &mut writer, &changing, "raw librdkafka", look)
+        .and_then(|_| await_deliveries(&mut reader, expected, timetable.last_ms(), look));
     let processor_seconds = processor_seconds_since(processor_before);
     // Why one has failed says more.
     let transactions = if fire.has_failed() || outcome.is_ok() { fire.finish()? } else { 0 };

@@ -43,7 +43,7 @@ impl Spread {
 /// A figure with three digits that count, or whole.
 pub(super) fn figure(figure: f64) -> String {
     match figure.abs() {
-        large if large >= 1_000.0 => grouped(figure.round() as i64),
+        large if large.round() >= 1_000.0 => grouped(figure.round() as i64),
         large if large >= 100.0 => format!("{figure:.0}"),
         large if large >= 10.0 => format!("{figure:.1}"),
         _ => format!("{figure:.2}"),
@@ -193,6 +193,7 @@ mod tests {
         assert_eq!(Spread::of([4.0, 1.0]), Spread { median: 2.5, least: 1.0, most: 4.0 });
         assert_eq!(Spread::of([1234.5, 1234.5]).show(), "1,235");
         assert_eq!(Spread::of([0.5, 12.34, 123.4]).show(), "12.3 (0.50 … 123)");
+        assert_eq!(figure(999.6), "1,000");
     }
 
     #[test]
