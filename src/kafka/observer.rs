@@ -1,6 +1,7 @@
 //! A client without a group that sees open transactions: high watermarks, topic IDs, which topics there are.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
@@ -15,6 +16,8 @@ use super::ffi::{self, ErrorCode};
 pub struct Observer {
     client: BaseConsumer<QuietContext>,
     topic_ids: TopicIds,
+    /// As last heard; 0 before anything was heard.
+    brokers: AtomicUsize,
 }
 
 /// Whether the cluster's topics have IDs.
@@ -34,10 +37,9 @@ impl Observer {
             .clone()
             .remove("group.id")
             .set("isolation.level", "read_uncommitted")
-            // Nobody polls this client, so what it would tell would pile up.
             .set("statistics.interval.ms", "0")
             .create_with_context(QuietContext)?;
-        Ok(Arc::new(Self { client, topic_ids }))
+        Ok(Arc::new(Self { client, topic_ids, brokers: AtomicUsize::new(0) }))
     }
 
     /// The partition's high watermark, open transactions included.
@@ -65,13 +67,21 @@ impl Observer {
     pub fn partition_count(&self, topic: &str, wait: Duration) -> Result<Option<usize>, LogError> {
         let failed =
             |reason: String| LogError::Retriable(format!("cannot ask about topic {topic}: {reason}"));
-        let metadata =
-            self.client.fetch_metadata(Some(topic), wait).map_err(|error| failed(error.to_string()))?;
+        let answer = self.client.fetch_metadata(Some(topic), wait);
+        // Nothing is subscribed to; but the errors of connections would pile up during an outage.
+        while self.client.poll(Duration::ZERO).is_some() {}
+        let metadata = answer.map_err(|error| failed(error.to_string()))?;
+        self.brokers.store(metadata.brokers().len(), Ordering::Relaxed);
         let Some(found) = metadata.topics().iter().find(|t| t.name() == topic) else { return Ok(None) };
         match found.error().map(ErrorCode::from) {
             None => Ok(Some(found.partitions().len())),
             Some(ErrorCode::UnknownTopicOrPartition | ErrorCode::UnknownTopic) => Ok(None),
             Some(code) => Err(failed(code.to_string())),
         }
+    }
+
+    /// How many brokers the cluster has, as last heard when asked about a topic.
+    pub fn brokers(&self) -> usize {
+        self.brokers.load(Ordering::Relaxed)
     }
 }

@@ -7,7 +7,6 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::mpsc::{Sender, channel};
 use std::time::Duration;
 
 use corosensei::stack::DefaultStack;
@@ -18,7 +17,7 @@ use kafka_message_scheduler::engine::PendingSet;
 use kafka_message_scheduler::engine::shard::Shard;
 use kafka_message_scheduler::kafka::producer::Mode;
 use kafka_message_scheduler::schedule::{DueTime, Headers, Schedule};
-use kafka_message_scheduler::scheduler::command::Command;
+use kafka_message_scheduler::scheduler::command::{self, CommandSender};
 use kafka_message_scheduler::scheduler::order::{Control, Order};
 use kafka_message_scheduler::scheduler::runner::{Ended, Runner};
 use kafka_message_scheduler::scheduler::settings::{ShardSettings, TopicFacts};
@@ -104,7 +103,7 @@ struct Actor {
     instance: usize,
     partition: usize,
     control: Arc<Control>,
-    commands: Sender<Command>,
+    commands: CommandSender,
     turn: Rc<Cell<u64>>,
     is_revoked: Rc<Cell<bool>>,
     coroutine: Option<ShardThread>,
@@ -436,7 +435,7 @@ impl Run {
             let end = self.cluster.borrow().partitions[partition].last_stable();
             *position.borrow_mut() = Position::at(end);
         }
-        let (commands, lane) = channel();
+        let (commands, lane) = command::lane();
         let number = self.actors.len();
         let actor = Actor {
             instance,
