@@ -11,6 +11,7 @@ use crate::admin;
 use crate::config::Settings;
 use crate::kafka::client;
 use crate::kafka::context::QuietContext;
+use crate::kafka::give_back_memory;
 use crate::kafka::observer::{Observer, TopicIds};
 use crate::kafka::topics::{Severity, TopicAdmin, legal_topics};
 use crate::schedule::DueTime;
@@ -162,6 +163,7 @@ fn serve(
             let owned = status.partitions();
             let pending: i64 = owned.iter().map(|(_, _, figures)| figures.pending.get()).sum();
             tracing::info!(partitions = owned.len(), pending, "ready");
+            give_back_memory();
         }
         was_ready = ready;
         for (topic, partition, figures) in status.partitions() {

@@ -22,6 +22,11 @@ pub use rdkafka::error::KafkaError;
 
 use crate::schedule::Headers;
 
+/// Gives back to the system what librdkafka needed for a load and needs no more. Takes some milliseconds.
+pub fn give_back_memory() {
+    ffi::give_back();
+}
+
 /// Where the time comes from.
 pub trait Clock {
     /// The wall clock, milliseconds since the Unix epoch. May step either way.

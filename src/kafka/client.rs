@@ -181,19 +181,19 @@ struct FetchQueues {
 }
 
 /// For all partitions together: records, kilobytes of them, and bytes of an answer.
-const QUEUED_RECORDS: usize = 600_000;
-const QUEUED_KBYTES: usize = 262_144;
-const FETCH_BYTES: usize = 64 << 20;
+const QUEUED_RECORDS: usize = 300_000;
+const QUEUED_KBYTES: usize = 131_072;
+const FETCH_BYTES: usize = 32 << 20;
 
 impl FetchQueues {
     fn of(partitions: usize) -> Self {
         let share = |all: usize, least, most| (all / partitions.max(1)).clamp(least, most);
         Self {
-            records: share(QUEUED_RECORDS, 500, 300_000),
-            kbytes: share(QUEUED_KBYTES, 1_024, 131_072),
+            records: share(QUEUED_RECORDS, 500, 60_000),
+            kbytes: share(QUEUED_KBYTES, 1_024, 32_768),
             // No less than the largest record batch that brokers take by default: one that does not fit is given only to the
             // partition that a fetch names first.
-            answer_bytes: share(FETCH_BYTES, 1_100_000, 8 << 20),
+            answer_bytes: share(FETCH_BYTES, 1_100_000, 4 << 20),
         }
     }
 }
@@ -305,7 +305,7 @@ mod tests {
     fn what_is_fetched_ahead_is_bounded_over_all_partitions() {
         let number =
             |config: &ClientConfig, property: &str| config.get(property).unwrap().parse::<usize>().unwrap();
-        for partitions in [1, 2, 8, 64, 250] {
+        for partitions in [1, 2, 8, 64, 128] {
             let config = consumer(&settings(&[]), partitions).unwrap();
             let records = partitions * number(&config, "queued.min.messages");
             let kbytes = partitions * number(&config, "queued.max.messages.kbytes");

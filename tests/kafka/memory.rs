@@ -11,8 +11,8 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 
 use crate::scene::{Scene, alone, payload};
 use crate::stage::{await_log, await_metric, await_not_ready};
-use crate::support::kms::Kms;
-use crate::support::{PATIENCE, now_ms, poll_until};
+use crate::support::kms::{Kms, Settings};
+use crate::support::{PATIENCE, http, now_ms, poll_until};
 
 const MIB: f64 = 1_048_576.0;
 
@@ -125,6 +125,97 @@ fn memory_stays_near_what_is_pending_under_a_writer_at_full_speed() {
     assert!(late_ms[0] >= 0, "none is early");
     assert!(late_ms[STEADY * 99 / 100] < 5_000, "99 of 100 are on time, as far as this machine allows");
     assert_eq!(kms.sigterm_and_wait().code(), Some(0));
+
+    // A load reads as fast as it can, too, and librdkafka fetches faster than that.
+    let Loaded { most_beside, took, .. } = load(&settings, flood);
+    println!("loaded again in {took:?}, beside what is pending {:.0} MiB at most", most_beside / MIB);
+    assert!(most_beside < MARGIN_BYTES, "{:.0} MiB beside what is pending in a load", most_beside / MIB);
+}
+
+/// For docs/capacity.md: what is fetched ahead and how fast a load is, by the size of the queues.
+/// `KMS_LOAD=2000000 cargo test --release --test kafka -- --ignored --nocapture what_fetching_ahead_costs`
+#[test]
+#[ignore = "measures, on a machine with nothing else to do"]
+fn what_fetching_ahead_costs() {
+    const ROUNDS: usize = 5;
+    const LAYOUTS: [(&str, &str); 3] = [
+        ("as laid out", ""),
+        (
+            "100000 records, 8 MiB answers",
+            "queued.min.messages=100000;queued.max.messages.kbytes=65536;fetch.message.max.bytes=8388608;\
+             fetch.max.bytes=67108864",
+        ),
+        (
+            "300000 records, 8 MiB answers",
+            "queued.min.messages=300000;queued.max.messages.kbytes=131072;fetch.message.max.bytes=8388608;\
+             fetch.max.bytes=67108864",
+        ),
+    ];
+    let _turn = alone();
+    let count: usize = std::env::var("KMS_LOAD").map_or(2_000_000, |count| count.parse().expect("a number"));
+    println!(
+        "| partitions | queues | seconds (least … most) | beside what is pending, MiB, at most | at the end |"
+    );
+    println!("|---|---|---|---|---|");
+    for partitions in [1, 4, 8, 64] {
+        let scene = Scene::new("ahead", partitions);
+        write_as_fast_as_possible(scene.bootstrap(), &scene.schedules, &scene.destination, count);
+        let settings = LAYOUTS.map(|(_, properties)| {
+            let settings = scene.settings().env("KMS_LOGGING_LEVEL", "info");
+            settings.env("KMS_KAFKA_CONSUMER_PROPERTIES", properties)
+        });
+        // In turn, so that what else the machine does meets all of them.
+        let rounds: Vec<_> =
+            (0..ROUNDS).map(|_| settings.each_ref().map(|settings| load(settings, count))).collect();
+        for (n, (name, _)) in LAYOUTS.iter().enumerate() {
+            let mut seconds: Vec<f64> = rounds.iter().map(|round| round[n].took.as_secs_f64()).collect();
+            seconds.sort_by(f64::total_cmp);
+            let most = |figure: fn(&Loaded) -> f64| {
+                rounds.iter().map(|round| figure(&round[n])).fold(0.0, f64::max) / MIB
+            };
+            println!(
+                "| {partitions} | {name} | {:.2} ({:.2} … {:.2}) | {:.0} | {:.0} |",
+                seconds[ROUNDS / 2],
+                seconds[0],
+                seconds[ROUNDS - 1],
+                most(|loaded| loaded.most_beside),
+                most(|loaded| loaded.beside)
+            );
+        }
+    }
+}
+
+/// A start with schedules in the topic.
+struct Loaded {
+    /// From the start of the process until it is ready.
+    took: Duration,
+    /// Bytes in use beside what is pending: the most at any time, and some seconds later.
+    most_beside: f64,
+    beside: f64,
+}
+
+fn load(settings: &Settings, count: usize) -> Loaded {
+    let started = Instant::now();
+    let mut kms = Kms::start(settings);
+    let beside = |kms: &Kms| {
+        let pending = kms.metric("kms_memory_pending_bytes", &[]).unwrap_or_default();
+        kms.cost().resident_bytes as f64 - pending
+    };
+    let (mut most_beside, mut took) = (0.0f64, Duration::ZERO);
+    let patience = PATIENCE + Duration::from_micros(20) * count as u32;
+    let is_loaded = poll_until(patience, || {
+        if http::get(kms.metrics_address(), "/health/live").is_err() {
+            return None; // it does not serve yet
+        }
+        took = started.elapsed();
+        most_beside = most_beside.max(beside(&kms));
+        (kms.is_ready() && kms.metric("kms_schedules_pending", &[]) == Some(count as f64)).then_some(())
+    });
+    assert!(is_loaded.is_some(), "{count} schedules are not loaded in {patience:?}");
+    thread::sleep(Duration::from_secs(2));
+    let beside = beside(&kms);
+    assert_eq!(kms.sigterm_and_wait().code(), Some(0));
+    Loaded { took, most_beside, beside }
 }
 
 /// Writes schedules that are due after any test, without waiting for anything but room in the producer's queue.
