@@ -94,6 +94,9 @@ pub fn producer(settings: &Settings) -> Result<ClientConfig, ClientError> {
         // The broker's default limit of a batch, so that it and not the client decides what is too large.
         .set("message.max.bytes", "1048588")
         .set("queue.buffering.max.messages", "1000000")
+        // There is a producer for each partition, and an answer is about all partitions of its topics: with a thousand, asked
+        // every ten seconds, that is most of a core. A leader that moved is noticed by its answers.
+        .set("topic.metadata.refresh.interval.ms", "60000")
         // How long messages to a topic that does not exist hold up the others.
         .set("topic.metadata.propagation.max.ms", "2000");
     match settings.delivery {
