@@ -54,6 +54,10 @@ pub struct Settings {
     pub metrics: Metrics,
     /// What health means.
     pub health: Health,
+    /// How much an instance may hold before it says that it is too much.
+    pub memory: Memory,
+    /// How many partitions an instance may own before it says that they are too many.
+    pub partitions: Partitions,
     /// The log.
     pub logging: Logging,
 }
@@ -86,6 +90,8 @@ pub struct Kafka {
     pub brokers: String,
     /// The consumer group that spreads the partitions over the instances.
     pub group_id: String,
+    /// This instance's lasting name in the group, so that it finds its partitions again after a restart; empty: none.
+    pub instance_id: String,
     /// Encryption and authentication of connections.
     pub security_protocol: SecurityProtocol,
     /// This client's key and certificate; empty when not set.
@@ -269,6 +275,23 @@ pub struct Health {
     /// How long a partition's thread may show no sign of life.
     #[serde(with = "values::duration")]
     pub stalled_after: Duration,
+}
+
+/// How much an instance may hold before it says that it is too much. It goes on all the same: an instance that stopped
+/// reading would miss cancels.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+pub struct Memory {
+    /// Bytes of what is pending, with the structures that find it; `None`: no bound.
+    #[serde(with = "values::size")]
+    pub max_pending_bytes: Option<u64>,
+}
+
+/// How many partitions an instance may own before it says that they are too many. It serves them all the same: nobody else
+/// would.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+pub struct Partitions {
+    /// Partitions of all schedule topics together; 0: no bound.
+    pub max_owned: usize,
 }
 
 /// The log.
@@ -540,6 +563,16 @@ impl Settings {
         for (key, holds, why) in [
             ("kafka.brokers", !self.kafka.brokers.trim().is_empty(), "name at least one broker as host:port"),
             ("kafka.group_id", !self.kafka.group_id.is_empty(), "must not be empty"),
+            (
+                "kafka.instance_id",
+                is_instance_id(&self.kafka.instance_id),
+                "must be at most 249 of a-z A-Z 0-9 . _ -",
+            ),
+            (
+                "memory.max_pending_bytes",
+                self.memory.max_pending_bytes.is_none_or(|bytes| bytes >= LEAST_PENDING_BYTES),
+                "must be at least 1MiB, or nothing for no bound",
+            ),
             ("transactional_id_prefix", !self.transactional_id_prefix.is_empty(), "must not be empty"),
             ("topics.partitions", self.topics.partitions > 0, "must be at least 1"),
             (
@@ -584,6 +617,15 @@ impl Settings {
     }
 }
 
+/// What Kafka takes as a `group.instance.id`; nothing stands for none.
+fn is_instance_id(id: &str) -> bool {
+    id.len() <= 249
+        && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
+        && ![".", ".."].contains(&id)
+}
+
+/// An empty partition has some kilobytes already.
+const LEAST_PENDING_BYTES: u64 = 1 << 20;
 /// A record batch holds 100,000 at most as the producer is set up; the rest is room for what is appended beside.
 const MAX_BATCH_COUNT: usize = 50_000;
 /// Below Kafka's default of 1 MiB for a record batch, with room for its header and the records' own overhead.

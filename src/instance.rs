@@ -1,5 +1,7 @@
 //! An instance from start to stop.
 
+mod extent;
+
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,13 +12,14 @@ use crate::checkpoint::StateDir;
 use crate::config::Settings;
 use crate::kafka::client;
 use crate::kafka::context::QuietContext;
+use crate::kafka::give_back_memory;
 use crate::kafka::observer::{Observer, TopicIds};
 use crate::kafka::topics::{Severity, TopicAdmin, legal_topics};
 use crate::schedule::DueTime;
 use crate::scheduler::dry_run;
 use crate::scheduler::settings::{ShardSettings, TopicFacts};
-use crate::scheduler::status::Status;
-use crate::scheduler::supervisor::{Blueprint, Supervisor};
+use crate::scheduler::status::{Crossed, Status};
+use crate::scheduler::supervisor::{Blueprint, Supervisor, SupervisorError};
 use crate::scheduler::watch::{Watch, Watched};
 use crate::telemetry::Metrics;
 
@@ -68,6 +71,10 @@ pub fn run_until(
     for (topic, _) in settings.topics.iter() {
         status.counters(topic);
     }
+    status.set_bounds(
+        settings.memory.max_pending_bytes,
+        (settings.partitions.max_owned > 0).then_some(settings.partitions.max_owned as u64),
+    );
     let listener = runtime.block_on(admin::bind(settings.metrics.listen))?;
     let http = admin::Observed {
         metrics: Arc::new(Metrics::of(status)?),
@@ -105,7 +112,9 @@ pub fn run_until(
         status: Arc::clone(status),
         state,
     };
-    let supervisor = Supervisor::start(&client::consumer(&settings)?, blueprint).map_err(|error| {
+    let partitions = extent::partitions(&settings, &observer);
+    let member = client::consumer(&settings, partitions)?;
+    let supervisor = Supervisor::start(&member, blueprint).map_err(|error| {
         anyhow::anyhow!("cannot start the consumer of {}: {error}", settings.kafka.brokers)
     })?;
     let watch = Watch::start(Watched {
@@ -123,12 +132,16 @@ pub fn run_until(
         "started"
     );
     let outcome = serve(&supervisor, status, settings.health.stalled_after, stop);
-    if outcome.is_ok() {
-        supervisor.stop();
-        tracing::info!("stopped");
-    } else {
-        // A thread that hangs cannot be joined: the process ends, and its session with it.
-        std::mem::forget(supervisor);
+    match &outcome {
+        Ok(()) => {
+            supervisor.stop();
+            tracing::info!("stopped");
+        }
+        Err(error) => match error.downcast_ref::<SupervisorError>() {
+            Some(failure) => supervisor.give_up(failure),
+            // A thread that hangs cannot be joined: the process ends, and its session with it.
+            None => std::mem::forget(supervisor),
+        },
     }
     drop(watch);
     outcome
@@ -142,12 +155,19 @@ fn serve(
 ) -> anyhow::Result<()> {
     let mut was_ready = false;
     while !stop.load(Ordering::Relaxed) {
-        supervisor.poll();
+        supervisor.poll()?;
+        for crossed in status.look_at_bounds() {
+            match crossed {
+                Crossed::Exceeded(why) => tracing::warn!("not ready: {why}"),
+                Crossed::Within(why) => tracing::info!("{why}"),
+            }
+        }
         let ready = status.ready();
         if ready && !was_ready {
             let owned = status.partitions();
             let pending: i64 = owned.iter().map(|(_, _, figures)| figures.pending.get()).sum();
             tracing::info!(partitions = owned.len(), pending, "ready");
+            give_back_memory();
         }
         was_ready = ready;
         for (topic, partition, figures) in status.partitions() {

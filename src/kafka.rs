@@ -23,6 +23,11 @@ pub use rdkafka::error::KafkaError;
 
 use crate::schedule::Headers;
 
+/// Gives back to the system what librdkafka needed for a load and needs no more. Takes some milliseconds.
+pub fn give_back_memory() {
+    ffi::give_back();
+}
+
 /// Where the time comes from.
 pub trait Clock {
     /// The wall clock, milliseconds since the Unix epoch. May step either way.
@@ -64,6 +69,11 @@ pub trait Log {
 
     /// Waits without reading anything.
     fn pause(&mut self, wait: Duration);
+
+    /// Records that were fetched and are not read yet, as far as that is known.
+    fn fetched(&self) -> usize {
+        0
+    }
 
     /// The partition's high watermark as last heard, without asking; `None` before anything was heard.
     fn known_end(&self) -> Option<i64>;
@@ -189,6 +199,9 @@ pub trait Transactions {
 
     /// Aborts, dropping whatever was enqueued. `Ok(true)`: as for [`commit`](Self::commit).
     fn abort(&mut self, wait: Duration) -> Result<bool, TransactionError>;
+
+    /// Called now and then between transactions: lets the producer say what it has to say, which would pile up unheard.
+    fn idle(&mut self) {}
 
     /// Whether a destination can be written to, as far as can be known before trying. Cached; asks the cluster (which
     /// creates the topic where it creates topics for producers) once for a new name.

@@ -3,6 +3,7 @@
 mod histograms;
 mod instruments;
 mod logs;
+mod process;
 
 use std::sync::Arc;
 

@@ -25,7 +25,7 @@ pub(super) async fn live(State(observed): State<Observed>) -> (StatusCode, Json<
 }
 
 /// Whether everything that this instance owns is delivered in time: `503` until the group is joined and every owned
-/// partition is live.
+/// partition is live, and while more is held than the settings want.
 pub(super) async fn ready(State(observed): State<Observed>) -> (StatusCode, Json<Readiness>) {
     let partitions = observed.status.partitions();
     let not_live = partitions
@@ -35,7 +35,8 @@ pub(super) async fn ready(State(observed): State<Observed>) -> (StatusCode, Json
         .collect();
     let ready = observed.status.ready();
     let joined = observed.status.joined();
-    (code(ready), Json(Readiness { ready, joined, owned: partitions.len(), not_live }))
+    let reasons = observed.status.excesses();
+    (code(ready), Json(Readiness { ready, joined, owned: partitions.len(), not_live, reasons }))
 }
 
 fn code(well: bool) -> StatusCode {
@@ -64,6 +65,9 @@ pub(super) struct Readiness {
     /// How many partitions that is.
     owned: usize,
     not_live: Vec<NotLive>,
+    /// Which bounds are exceeded, and what to do.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    reasons: Vec<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -138,6 +142,24 @@ mod tests {
         second.set_phase(Phase::Live);
         let (code, body) = ask(&status, PATIENT, "/health/ready").await;
         assert_eq!((code, body), (200, json!({"ready": true, "joined": true, "owned": 2, "not_live": []})));
+    }
+
+    #[tokio::test]
+    async fn more_than_the_bound_is_not_ready_and_says_what_to_do() {
+        let status = Arc::new(Status::new());
+        status.set_joined(true);
+        status.set_bounds(Some(1 << 30), None);
+        let partition = status.partition("s", 0);
+        partition.set_phase(Phase::Live);
+        partition.payload_bytes.set(2 << 30);
+        status.look_at_bounds();
+        let (code, body) = ask(&status, PATIENT, "/health/ready").await;
+        assert_eq!((code, &body["not_live"], &body["joined"]), (503, &json!([]), &json!(true)));
+        let reason = body["reasons"][0].as_str().unwrap();
+        for part in ["takes 2.0 GiB", "memory.max_pending_bytes is 1.0 GiB", "start more instances"] {
+            assert!(reason.contains(part), "{reason}");
+        }
+        assert_eq!(ask(&status, PATIENT, "/health/live").await.0, 200, "it works all the same");
     }
 
     #[tokio::test]

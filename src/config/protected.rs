@@ -26,6 +26,7 @@ pub(super) fn reason(property: &str) -> Option<&'static str> {
         "transactional.id" => "each partition has its own; set transactional_id_prefix",
         "transaction.timeout.ms" => "set transaction.timeout",
         "group.id" => "set kafka.group_id",
+        "group.instance.id" => "set kafka.instance_id",
         "bootstrap.servers" | "metadata.broker.list" => "set kafka.brokers",
         "security.protocol" => "set kafka.security_protocol",
         _ => return None,

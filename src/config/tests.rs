@@ -179,6 +179,13 @@ fn what_correctness_needs_cannot_be_overridden() {
 }
 
 #[test]
+fn the_instance_id_has_one_place() {
+    assert_eq!(from_environment(&[("KMS_KAFKA__INSTANCE_ID", "kms-0")]).kafka.instance_id, "kms-0");
+    let message = refusal("", &[("KMS_KAFKA_PROPERTIES", "group.instance.id=kms-0")], &[]);
+    assert!(message.contains("set kafka.instance_id"), "{message}");
+}
+
+#[test]
 fn nothing_printed_or_debugged_holds_a_secret() {
     let loaded = load(
         "[kafka.properties]\nsasl.password = 'hush'\nsasl.username = 'ann'\n[kafka.producer.properties]\n\
@@ -246,6 +253,22 @@ fn wrong_values_name_source_setting_and_remedy() {
             ("KMS_HEALTH__STALLED_AFTER", "1s"),
             ["KMS_HEALTH__STALLED_AFTER", "health.stalled_after", "twice"],
         ),
+        (
+            "",
+            ("KMS_MEMORY__MAX_PENDING_BYTES", "lots"),
+            ["KMS_MEMORY__MAX_PENDING_BYTES", "memory.max_pending_bytes", "12GiB"],
+        ),
+        (
+            "",
+            ("KMS_MEMORY__MAX_PENDING_BYTES", "1000"),
+            ["KMS_MEMORY__MAX_PENDING_BYTES", "memory.max_pending_bytes", "1MiB"],
+        ),
+        (
+            "",
+            ("KMS_PARTITIONS__MAX_OWNED", "-1"),
+            ["KMS_PARTITIONS__MAX_OWNED", "partitions.max_owned", "-1"],
+        ),
+        ("", ("KMS_KAFKA__INSTANCE_ID", "a b"), ["KMS_KAFKA__INSTANCE_ID", "kafka.instance_id", "a-z"]),
         ("", ("KMS_DESTINATIONS__DENY", "a["), ["KMS_DESTINATIONS__DENY", "destinations.deny", "a["]),
         ("delivery = 'exactly-once", ("", ""), ["kms.toml", "line 1", "TOML"]),
     ] {

@@ -138,6 +138,57 @@ pub(super) mod duration {
     }
 }
 
+/// Sizes as people write them: `12GiB`, `512MB`, `1048576`. Nothing, or 0, is none.
+pub(super) mod size {
+    use super::{Deserialize, Deserializer, Serializer};
+    use serde::de::Error as _;
+
+    /// Bytes of a unit; the first that divides a size is the one it is written in.
+    const UNITS: [(&str, u64); 8] = [
+        ("TiB", 1 << 40),
+        ("GiB", 1 << 30),
+        ("MiB", 1 << 20),
+        ("KiB", 1 << 10),
+        ("TB", 1_000_000_000_000),
+        ("GB", 1_000_000_000),
+        ("MB", 1_000_000),
+        ("KB", 1_000),
+    ];
+
+    pub(in crate::config) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Option<u64>, D::Error> {
+        let text = String::deserialize(d)?;
+        let bytes = parse(&text).ok_or_else(|| {
+            D::Error::custom(format!("`{text}` is no size; write 12GiB, 512MB or a whole number of bytes"))
+        })?;
+        Ok((bytes > 0).then_some(bytes))
+    }
+
+    #[allow(clippy::ref_option, reason = "serde hands over the field as it is")]
+    pub(in crate::config) fn serialize<S: Serializer>(size: &Option<u64>, s: S) -> Result<S::Ok, S::Error> {
+        let Some(bytes) = *size else { return s.serialize_str("") };
+        match UNITS.iter().find(|(_, unit)| bytes.is_multiple_of(*unit)) {
+            Some((name, unit)) => s.collect_str(&format_args!("{}{name}", bytes / unit)),
+            None => s.collect_str(&bytes),
+        }
+    }
+
+    fn parse(text: &str) -> Option<u64> {
+        let text = text.trim();
+        if text.is_empty() {
+            return Some(0);
+        }
+        let with_unit = UNITS.iter().find_map(|(name, unit)| Some((without(text, name)?, *unit)));
+        let (number, unit) = with_unit.unwrap_or((without(text, "B").unwrap_or(text), 1));
+        number.trim_end().replace('_', "").parse::<u64>().ok()?.checked_mul(unit)
+    }
+
+    /// The text before `end`, which is written in capitals or not.
+    fn without<'a>(text: &'a str, end: &str) -> Option<&'a str> {
+        let (before, found) = text.split_at_checked(text.len().checked_sub(end.len())?)?;
+        found.eq_ignore_ascii_case(end).then_some(before)
+    }
+}
+
 /// Patterns of topic names, compiled: `*`, `?`, `[ab]`, `{one,two}`.
 #[derive(Clone, Debug)]
 pub struct Patterns {
@@ -205,6 +256,49 @@ mod tests {
             toml::from_str("\"session.timeout.ms\" = '6000'\n\"session.x\" = 'true'").unwrap();
         assert_eq!(bare, quoted);
         assert_eq!(bare.iter().next(), Some(("session.timeout.ms", "6000")));
+    }
+
+    #[derive(Debug, PartialEq, Deserialize, Serialize)]
+    struct Bound {
+        #[serde(with = "size")]
+        size: Option<u64>,
+    }
+
+    #[test]
+    fn sizes_are_understood_as_people_write_them() {
+        for (written, bytes) in [
+            ("12GiB", Some(12 << 30)),
+            ("12 gib", Some(12 << 30)),
+            ("512MB", Some(512_000_000)),
+            ("3k", None),
+            ("3kb", Some(3_000)),
+            ("1_048_576", Some(1 << 20)),
+            ("7B", Some(7)),
+            ("99999999TiB", None),
+            ("1.5GiB", None),
+            ("-1GiB", None),
+            ("GiB", None),
+            ("ü", None),
+        ] {
+            let read = toml::from_str::<Bound>(&format!("size = '{written}'"));
+            assert_eq!(read.ok().and_then(|read| read.size), bytes, "{written}");
+        }
+        for none in ["", "0", "0GiB"] {
+            assert_eq!(toml::from_str::<Bound>(&format!("size = '{none}'")).unwrap().size, None);
+        }
+        let message = toml::from_str::<Bound>("size = 'lots'").unwrap_err().to_string();
+        assert!(message.contains("`lots`") && message.contains("12GiB"), "{message}");
+    }
+
+    #[test]
+    fn a_size_is_written_so_that_it_can_be_read_again() {
+        for (size, written) in
+            [(None, ""), (Some(12 << 30), "12GiB"), (Some(5_000), "5KB"), (Some(1_001), "1001")]
+        {
+            let text = toml::to_string(&Bound { size }).unwrap();
+            assert_eq!(text.trim_end(), format!("size = \"{written}\""));
+            assert_eq!(toml::from_str::<Bound>(&text).unwrap().size, size);
+        }
     }
 
     #[test]

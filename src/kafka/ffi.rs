@@ -9,12 +9,14 @@
     reason = "the crate's only door to librdkafka's C API; every block says why it is sound"
 )]
 
+mod heap;
 mod producer;
 mod queue;
 mod topics;
 #[cfg(all(target_os = "linux", target_env = "gnu", target_pointer_width = "64"))]
 mod wait;
 
+pub(super) use heap::give_back;
 pub(super) use producer::{NativeProducer, Report, TopicHandle, producer_is_finished};
 pub(super) use queue::{
     Discarded, NativeQueue, QueueItem, QueueWaker, known_end, position, set_leader_epoch,

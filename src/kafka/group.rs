@@ -45,6 +45,25 @@ pub trait Members: Send + Sized + 'static {
 /// A member of the consumer group. Poll it from one thread.
 pub struct Group<H: Members> {
     consumer: Arc<BaseConsumer<GroupContext<H>>>,
+    /// Its lasting name in the group, if it has one.
+    instance_id: Option<String>,
+}
+
+/// Why a member is out of the group for good.
+#[derive(Debug, thiserror::Error)]
+pub enum GroupError {
+    /// The group has another member of its lasting name.
+    #[error(
+        "another instance has joined the group with the same kafka.instance_id, `{id}`, and taken this one's partitions: give \
+         each instance an ID of its own, and end the old one before another takes its place"
+    )]
+    SameInstanceId {
+        /// The name.
+        id: String,
+    },
+    /// Anything else that librdkafka calls fatal.
+    #[error("the consumer group's client is of no more use: {0}")]
+    Finished(String),
 }
 
 /// What librdkafka calls back; an implementation detail of [`GroupLog`].
@@ -77,21 +96,35 @@ impl<H: Members> Group<H> {
         let consumer: Arc<BaseConsumer<GroupContext<H>>> = Arc::new(config.create_with_context(context)?);
         consumer.context().consumer.get_or_init(|| Arc::downgrade(&consumer));
         consumer.subscribe(topics)?;
-        Ok(Self { consumer })
+        Ok(Self { consumer, instance_id: config.get("group.instance.id").map(str::to_owned) })
     }
 
     /// Serves the group for a moment. A partition whose record came past its own log is returned: what was read of it
     /// is not the whole log.
-    #[must_use]
-    pub fn poll(&self) -> Option<Partition> {
-        match self.consumer.poll(POLL)? {
-            Ok(message) => return Some((message.topic().to_owned(), message.partition())),
-            Err(KafkaError::MessageConsumption(
+    pub fn poll(&self) -> Result<Option<Partition>, GroupError> {
+        match self.consumer.poll(POLL) {
+            None => {}
+            Some(Ok(message)) => return Ok(Some((message.topic().to_owned(), message.partition()))),
+            Some(Err(KafkaError::MessageConsumption(
                 code @ (RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic),
-            )) => tracing::debug!("a schedule topic does not exist yet: {code}"),
-            Err(error) => self.consumer.context().complain(&error),
+            ))) => tracing::debug!("a schedule topic does not exist yet: {code}"),
+            Some(Err(error @ KafkaError::MessageConsumptionFatal(_))) => {
+                return Err(self.why_finished(&error));
+            }
+            Some(Err(error)) => self.consumer.context().complain(&error),
         }
-        None
+        Ok(None)
+    }
+
+    /// What is behind an error that librdkafka calls fatal.
+    fn why_finished(&self, error: &KafkaError) -> GroupError {
+        match (self.consumer.client().fatal_error(), &self.instance_id) {
+            (Some((RDKafkaErrorCode::FencedInstanceId, _)), Some(id)) => {
+                GroupError::SameInstanceId { id: id.clone() }
+            }
+            (Some((_, reason)), _) => GroupError::Finished(reason),
+            (None, _) => GroupError::Finished(error.to_string()),
+        }
     }
 
     /// Takes owned partitions as if they were assigned just now; whoever held their logs has let go of them.
@@ -107,7 +140,13 @@ impl<H: Members> Group<H> {
     }
 
     /// Leaves the group; every partition must have been let go of.
+    ///
+    /// A member of a lasting name does not leave: its partitions wait for it, until its session ends. Closing its client,
+    /// which happens when this is dropped, says nothing to the group either.
     pub fn leave(self) {
+        if self.instance_id.is_some() {
+            return;
+        }
         self.consumer.unsubscribe();
         // The revocation that follows finds nothing left and only has to be acknowledged.
         for _ in 0..LEAVE_POLLS {

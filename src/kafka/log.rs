@@ -137,6 +137,10 @@ impl<C: ConsumerContext + 'static> Log for PartitionLog<C> {
         std::thread::sleep(wait);
     }
 
+    fn fetched(&self) -> usize {
+        self.queue.len()
+    }
+
     fn known_end(&self) -> Option<i64> {
         ffi::known_end(&self.consumer, &self.topic_c, self.partition)
     }

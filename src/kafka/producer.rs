@@ -270,6 +270,13 @@ impl Transactions for ShardProducer {
         Ok(late)
     }
 
+    fn idle(&mut self) {
+        // Errors of connections, which librdkafka keeps for as long as nobody asks: during an outage more and more of them.
+        if let Some(live) = &self.live {
+            live.producer.poll();
+        }
+    }
+
     fn check_destination(&mut self, topic: &str) -> Result<(), SendError> {
         if !is_legal_name(topic) {
             return Err(SendError::IllegalName);

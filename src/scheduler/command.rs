@@ -3,6 +3,10 @@
 //! Every write is decided on the state of the log at the point where its record lies (a verified transaction), so the
 //! answer is definite. A command whose outcome a failure left open is resolved from the log before it is answered.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+
 use tokio::sync::oneshot;
 
 use crate::schedule::Format;
@@ -64,4 +68,146 @@ pub struct FoundSchedule {
     pub due_ms: i64,
     /// Its destination topic.
     pub topic: String,
+}
+
+/// Commands that wait in a lane, at most…
+const LANE_COUNT: usize = 1_024;
+/// …and the bytes of their IDs and values: the largest records that a schedule topic takes by default, sixteen of them.
+const LANE_BYTES: usize = 16 << 20;
+
+/// A lane into a shard. It is bounded, so that those who ask faster than the shard writes do not fill the memory.
+#[must_use]
+pub fn lane() -> (CommandSender, CommandReceiver) {
+    let (sender, receiver) = sync_channel(LANE_COUNT);
+    let content = Arc::new(Content::default());
+    (CommandSender { sender, content: Arc::clone(&content) }, CommandReceiver { receiver, content })
+}
+
+/// The end of a lane where commands go in.
+#[derive(Clone, Debug)]
+pub struct CommandSender {
+    sender: SyncSender<Command>,
+    content: Arc<Content>,
+}
+
+/// The end of a lane where a shard takes them out.
+#[derive(Debug)]
+pub struct CommandReceiver {
+    receiver: Receiver<Command>,
+    content: Arc<Content>,
+}
+
+/// What lies in a lane.
+#[derive(Debug, Default)]
+struct Content {
+    count: AtomicUsize,
+    bytes: AtomicUsize,
+}
+
+/// Why a command was not taken; it is dropped, and nothing was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotTaken {
+    /// For the moment.
+    #[error("as many commands wait for this partition as it takes; ask again in a moment")]
+    Full,
+    /// For good.
+    #[error("this instance does not own the partition any more; ask the one that does")]
+    Ended,
+}
+
+impl CommandSender {
+    /// Hands a command over.
+    pub fn send(&self, command: Command) -> Result<(), NotTaken> {
+        let bytes = command.bytes();
+        // One that is larger than all the room there is goes alone; whether a record may be so large is the broker's to say.
+        let before = self.content.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.content.count.fetch_add(1, Ordering::Relaxed);
+        let sent = if before > 0 && before + bytes > LANE_BYTES {
+            Err(NotTaken::Full)
+        } else {
+            self.sender.try_send(command).map_err(|error| match error {
+                TrySendError::Full(_) => NotTaken::Full,
+                TrySendError::Disconnected(_) => NotTaken::Ended,
+            })
+        };
+        if sent.is_err() {
+            self.content.less(bytes);
+        }
+        sent
+    }
+}
+
+impl CommandReceiver {
+    /// The next command, without waiting for one.
+    pub(super) fn take(&self) -> Option<Command> {
+        let command = self.receiver.try_recv().ok()?;
+        self.content.less(command.bytes());
+        Some(command)
+    }
+
+    /// How many commands lie in the lane.
+    pub(super) fn len(&self) -> usize {
+        self.content.count.load(Ordering::Relaxed)
+    }
+}
+
+impl Content {
+    fn less(&self, bytes: usize) {
+        self.count.fetch_sub(1, Ordering::Relaxed);
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
+impl Command {
+    fn bytes(&self) -> usize {
+        self.id.len()
+            + match &self.action {
+                Action::Put { value } => value.len(),
+                Action::Cancel | Action::Get => 0,
+            }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn command(action: Action) -> Command {
+        Command { id: b"id".to_vec(), action, deadline_ms: 0, answer: oneshot::channel().0 }
+    }
+
+    #[test]
+    fn a_full_lane_refuses_until_a_command_is_taken() {
+        let (sender, receiver) = lane();
+        for _ in 0..LANE_COUNT {
+            sender.send(command(Action::Get)).unwrap();
+        }
+        assert_eq!(sender.send(command(Action::Get)), Err(NotTaken::Full));
+        assert_eq!(receiver.len(), LANE_COUNT, "what was refused does not count");
+        assert!(receiver.take().is_some());
+        sender.send(command(Action::Cancel)).unwrap();
+        assert_eq!(sender.send(command(Action::Get)), Err(NotTaken::Full));
+    }
+
+    #[test]
+    fn large_values_fill_it_sooner() {
+        let (sender, receiver) = lane();
+        let put = |bytes: usize| command(Action::Put { value: vec![0; bytes] });
+        sender.send(put(LANE_BYTES / 2)).unwrap();
+        assert_eq!(sender.send(put(LANE_BYTES / 2)), Err(NotTaken::Full), "the IDs count, too");
+        sender.send(put(LANE_BYTES / 4)).unwrap();
+        while receiver.take().is_some() {}
+        assert_eq!(receiver.content.bytes.load(Ordering::Relaxed), 0);
+        sender.send(put(2 * LANE_BYTES)).expect("it is alone");
+        assert_eq!(sender.send(command(Action::Get)), Err(NotTaken::Full));
+    }
+
+    #[test]
+    fn a_lane_without_a_shard_says_so() {
+        let (sender, receiver) = lane();
+        drop(receiver);
+        assert_eq!(sender.send(command(Action::Get)), Err(NotTaken::Ended));
+        assert_eq!(sender.content.bytes.load(Ordering::Relaxed), 0);
+    }
 }

@@ -34,7 +34,7 @@ impl Waiting {
 impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
     pub(super) fn take_commands(&mut self) {
         while self.waiting.len() < COMMANDS_PER_ROUND
-            && let Ok(command) = self.commands.try_recv()
+            && let Some(command) = self.commands.take()
         {
             self.waiting.push_back(Waiting::new(command));
         }

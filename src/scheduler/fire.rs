@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet};
 use crate::engine::{BatchLimits, Handle, View};
 use crate::kafka::producer::Mode;
 use crate::kafka::{Clock, Kind, Log, SendError, TransactionError, Transactions};
-use crate::schedule::HeadersBuf;
+use crate::schedule::{HeadersBuf, Schedule};
 
 use super::order::Order;
 use super::record::Applier;
@@ -102,6 +102,8 @@ pub(super) struct Batch {
     pub(super) entries: Vec<Entry>,
     /// Messages are sent one at a time.
     pub(super) careful: bool,
+    /// Of its messages and tombstones, about.
+    bytes: usize,
     /// The brokers do not say whether a destination is there.
     unreachable: bool,
 }
@@ -133,11 +135,13 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
             return if batch.unreachable { self.read(SLICE) } else { Ok(()) };
         }
         self.status.in_flight.set_count(batch.entries.len());
+        self.status.in_flight_bytes.set_count(batch.bytes);
         let outcome = match self.settings.mode {
             Mode::Transactional => self.fire_in_transaction(&batch),
             Mode::Plain => self.fire_plainly(&batch),
         };
         self.status.in_flight.set(0);
+        self.status.in_flight_bytes.set(0);
         let blamed = std::mem::take(&mut self.firing.blamed);
         if let Err(Interrupted::Transaction(error)) = &outcome
             && error.kind == Kind::Abortable
@@ -158,7 +162,7 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
     fn assemble(&mut self) -> Batch {
         let limits =
             BatchLimits { max_count: self.firing.count_limit, max_bytes: self.settings.max_message_bytes };
-        let mut batch = Batch { entries: Vec::new(), careful: false, unreachable: false };
+        let mut batch = Batch { entries: Vec::new(), careful: false, bytes: 0, unreachable: false };
         let mut own_bytes = 0;
         self.firing.asking_ms = 0;
         let now_ms = self.clock.monotonic_ms();
@@ -186,6 +190,7 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
                 break;
             }
             let due_ms = view.schedule.due.epoch_ms();
+            let bytes = view.id.len() + TOMBSTONE_OVERHEAD_BYTES + message_bytes(&view.schedule);
             let skipped = self.settings.skip_overdue_before_ms.is_some_and(|limit| due_ms < limit);
             let refusal = if skipped { None } else { self.refusal(handle) };
             match refusal {
@@ -194,7 +199,10 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
                     break;
                 }
                 Some(error) => self.set_aside(handle, &error),
-                None => batch.entries.push(Entry { handle, due_ms, skipped }),
+                None => {
+                    batch.bytes += bytes;
+                    batch.entries.push(Entry { handle, due_ms, skipped });
+                }
             }
         }
         batch
@@ -341,6 +349,10 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
         self.firing.grow();
         Ok(())
     }
+}
+
+fn message_bytes(schedule: &Schedule<'_>) -> usize {
+    schedule.key.len() + schedule.value.map_or(0, <[u8]>::len) + schedule.headers.as_packed().len()
 }
 
 fn append_tombstone<T: Transactions>(

@@ -54,6 +54,7 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
         let now_ms = self.clock.monotonic_ms();
         if now_ms >= self.publish_at_ms {
             self.publish_at_ms = now_ms + PUBLISH_EVERY_MS;
+            self.transactions.idle();
             self.publish();
         }
     }
@@ -67,6 +68,9 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
         status.structure_bytes.set_count(
             pending.structure_bytes() + pending.payload_bytes().saturating_sub(pending.content_bytes()),
         );
+        status.fetched_records.set_count(self.log.fetched());
+        status.commands_waiting.set_count(self.waiting.len() + self.commands.len());
+        status.repairs_waiting.set_count(self.repairs.len());
         let wall_ms = self.clock.now_ms();
         let overdue = pending.oldest_due().map_or(0, |due| wall_ms.saturating_sub(due).max(0));
         status.oldest_overdue_ms.set(overdue);

@@ -4,7 +4,6 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
 use crate::engine::Handle;
@@ -13,7 +12,7 @@ use crate::kafka::clock::ClockSteps;
 use crate::kafka::{Clock, Kind, Log, LogError, LogItem, TransactionError, Transactions};
 
 use super::checkpoints::{Checkpoints, doubtful};
-use super::command::{Answer, Command};
+use super::command::{Answer, Command, CommandReceiver};
 use super::commands::{Waiting, answer};
 use super::fire::Firing;
 use super::order::{Control, Order};
@@ -83,7 +82,7 @@ pub struct Runner<L, T, C> {
     pub(super) counters: Arc<TopicCounters>,
     pub(super) applier: Applier,
     pub(super) firing: Firing,
-    pub(super) commands: Receiver<Command>,
+    pub(super) commands: CommandReceiver,
     /// Taken from the lane, not yet begun.
     pub(super) waiting: VecDeque<Waiting>,
     /// A command whose record was appended at this offset in a transaction of unknown outcome.
@@ -132,7 +131,7 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
         control: Arc<Control>,
         status: Arc<PartitionStatus>,
         counters: Arc<TopicCounters>,
-        commands: Receiver<Command>,
+        commands: CommandReceiver,
         checkpoints: Checkpoints,
     ) -> Self {
         Self {

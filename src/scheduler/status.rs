@@ -4,6 +4,7 @@
 //! atomics; the locks here guard only the lists of who publishes, which change at a rebalance.
 
 mod atomics;
+mod bounds;
 mod partition;
 mod topic;
 
@@ -12,6 +13,8 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, PoisonError, RwLock};
 
 pub use atomics::{Counter, Counters, Gauge, Histogram, Label};
+pub use bounds::Bound;
+use bounds::{Bytes, Crossing};
 pub use partition::{DueWindow, PartitionStatus, Phase};
 pub use topic::{CheckpointOutcome, RecordError, SetAsideReason, TopicCounters, TransactionOutcome};
 
@@ -19,11 +22,39 @@ pub use topic::{CheckpointOutcome, RecordError, SetAsideReason, TopicCounters, T
 type PartitionName = (Arc<str>, i32);
 
 /// The figures of this instance. Share it in an [`Arc`].
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Status {
     joined: AtomicBool,
     partitions: RwLock<BTreeMap<PartitionName, Arc<PartitionStatus>>>,
     topics: RwLock<BTreeMap<Arc<str>, Arc<TopicCounters>>>,
+    /// On [`pending_bytes`](Self::pending_bytes).
+    pub pending_bytes_bound: Bound,
+    /// On [`owned`](Self::owned).
+    pub owned_bound: Bound,
+}
+
+/// Once exceeded, the bound on memory is within reach again only well below: what is pending comes and goes all the time.
+const PENDING_BYTES_SLACK_PERCENT: u64 = 5;
+
+/// What there is to say about a bound that was crossed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Crossed {
+    /// It is exceeded now.
+    Exceeded(String),
+    /// What is held is within it again.
+    Within(String),
+}
+
+impl Default for Status {
+    fn default() -> Self {
+        Self {
+            joined: AtomicBool::default(),
+            partitions: RwLock::default(),
+            topics: RwLock::default(),
+            pending_bytes_bound: Bound::with_slack(PENDING_BYTES_SLACK_PERCENT),
+            owned_bound: Bound::with_slack(0),
+        }
+    }
 }
 
 impl Status {
@@ -65,12 +96,82 @@ impl Status {
         self.joined.load(Relaxed)
     }
 
-    /// Whether the group has been joined and every owned partition is live.
+    /// Whether the group has been joined, every owned partition is live, and no bound is exceeded.
     ///
     /// An instance that owns nothing is ready: it stands by.
     #[must_use]
     pub fn ready(&self) -> bool {
-        self.joined() && read(&self.partitions).values().all(|partition| partition.phase() == Phase::Live)
+        self.joined()
+            && !self.pending_bytes_bound.is_exceeded()
+            && !self.owned_bound.is_exceeded()
+            && read(&self.partitions).values().all(|partition| partition.phase() == Phase::Live)
+    }
+
+    /// Sets the bounds beyond which this instance is not ready.
+    pub fn set_bounds(&self, pending_bytes: Option<u64>, owned: Option<u64>) {
+        self.pending_bytes_bound.set(pending_bytes);
+        self.owned_bound.set(owned);
+    }
+
+    /// Bytes of all that is pending, and of the structures that find it, as the shards last published them.
+    #[must_use]
+    pub fn pending_bytes(&self) -> u64 {
+        let bytes = |figures: &PartitionStatus| figures.payload_bytes.get() + figures.structure_bytes.get();
+        read(&self.partitions).values().map(|figures| bytes(figures).max(0) as u64).sum()
+    }
+
+    /// How many partitions are owned.
+    #[must_use]
+    pub fn owned(&self) -> u64 {
+        read(&self.partitions).len() as u64
+    }
+
+    /// Compares what is held with the bounds; gives what there is to say where one was crossed. To be called again and
+    /// again, by one thread.
+    pub fn look_at_bounds(&self) -> Vec<Crossed> {
+        let mut crossed = Vec::new();
+        let (bytes, owned) = (self.pending_bytes(), self.owned());
+        match self.pending_bytes_bound.look(bytes) {
+            Some(Crossing::Exceeded) => crossed.extend(self.too_many_bytes().map(Crossed::Exceeded)),
+            Some(Crossing::Within) => crossed.push(Crossed::Within(format!(
+                "what is pending takes {}, well within memory.max_pending_bytes again",
+                Bytes(bytes)
+            ))),
+            None => {}
+        }
+        match self.owned_bound.look(owned) {
+            Some(Crossing::Exceeded) => crossed.extend(self.too_many_partitions().map(Crossed::Exceeded)),
+            Some(Crossing::Within) => crossed.push(Crossed::Within(format!(
+                "{owned} partitions are owned, within partitions.max_owned again"
+            ))),
+            None => {}
+        }
+        crossed
+    }
+
+    /// Which bounds are exceeded, for people: what is held, what may be, what to do.
+    #[must_use]
+    pub fn excesses(&self) -> Vec<String> {
+        self.too_many_bytes().into_iter().chain(self.too_many_partitions()).collect()
+    }
+
+    fn too_many_bytes(&self) -> Option<String> {
+        let bound = self.pending_bytes_bound.limit().filter(|_| self.pending_bytes_bound.is_exceeded())?;
+        Some(format!(
+            "what is pending takes {}, and memory.max_pending_bytes is {}; it is read and fired all the same: start more \
+             instances, give this one more memory and raise the bound, or cancel schedules",
+            Bytes(self.pending_bytes()),
+            Bytes(bound)
+        ))
+    }
+
+    fn too_many_partitions(&self) -> Option<String> {
+        let bound = self.owned_bound.limit().filter(|_| self.owned_bound.is_exceeded())?;
+        Some(format!(
+            "{} partitions are owned, and partitions.max_owned is {bound}; all of them are served: start more instances, or \
+             raise the bound",
+            self.owned()
+        ))
     }
 
     /// The owned partitions, by topic and number.
@@ -121,6 +222,55 @@ mod tests {
         assert!(!status.ready());
         status.release("s", 1);
         assert!(status.ready(), "what is not owned does not count");
+    }
+
+    #[test]
+    fn more_pending_than_the_bound_is_not_ready_until_well_below() {
+        let status = Status::new();
+        status.set_joined(true);
+        status.set_bounds(Some(100 << 20), None);
+        let (first, second) = (status.partition("s", 0), status.partition("s", 1));
+        for partition in [&first, &second] {
+            partition.set_phase(Phase::Live);
+            partition.payload_bytes.set(30 << 20);
+            partition.structure_bytes.set(20 << 20);
+        }
+        assert_eq!((status.look_at_bounds(), status.ready()), (Vec::new(), true), "just within");
+
+        second.structure_bytes.set(21 << 20);
+        let crossed = status.look_at_bounds();
+        assert!(
+            matches!(&crossed[..], [Crossed::Exceeded(why)] if why.contains("takes 101.0 MiB") && why.contains("is 100.0 MiB")),
+            "{crossed:?}"
+        );
+        assert!(!status.ready());
+        assert_eq!(status.look_at_bounds(), [], "said once");
+        assert_eq!(status.excesses().len(), 1);
+
+        second.structure_bytes.set(16 << 20);
+        assert_eq!((status.look_at_bounds(), status.ready()), (Vec::new(), false), "96 % is not well below");
+        status.release("s", 1);
+        assert!(matches!(&status.look_at_bounds()[..], [Crossed::Within(_)]));
+        assert!(status.ready() && status.excesses().is_empty());
+    }
+
+    #[test]
+    fn more_partitions_than_the_bound_are_not_ready() {
+        let status = Status::new();
+        status.set_joined(true);
+        status.set_bounds(None, Some(2));
+        for number in 0..3 {
+            status.partition("s", number).set_phase(Phase::Live);
+        }
+        let crossed = status.look_at_bounds();
+        assert!(
+            matches!(&crossed[..], [Crossed::Exceeded(why)] if why.contains("3 partitions") && why.contains("is 2")),
+            "{crossed:?}"
+        );
+        assert!(!status.ready());
+        status.release("s", 0);
+        assert!(matches!(&status.look_at_bounds()[..], [Crossed::Within(_)]));
+        assert!(status.ready());
     }
 
     #[test]

@@ -10,14 +10,14 @@ use crate::checkpoint::{StateDir, Store};
 use crate::engine::PendingSet;
 use crate::engine::shard::Shard;
 use crate::kafka::clock::SystemClock;
-use crate::kafka::group::{Group, GroupLog, Members, Partition};
+use crate::kafka::group::{Group, GroupError, GroupLog, Members, Partition};
 use crate::kafka::log::Waker;
 use crate::kafka::observer::Observer;
 use crate::kafka::producer::ShardProducer;
 use crate::kafka::{ClientConfig, KafkaError, Resume};
 
 use super::checkpoints::{Checkpoints, Opened, resume_at};
-use super::command::Command;
+use super::command::{self, Command, CommandSender, NotTaken};
 use super::order::{Control, Order};
 use super::runner::{Ended, Runner};
 use super::settings::ShardSettings;
@@ -56,6 +56,27 @@ pub struct Reload {
     pub reason: String,
 }
 
+/// Why an instance cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum SupervisorError {
+    /// It is out of the group for good.
+    #[error(transparent)]
+    Group(#[from] GroupError),
+    /// The system has no thread for a partition.
+    #[error(
+        "cannot start a thread for {topic}-{partition}: {source}; each partition takes several: raise the limit of threads \
+         (ulimit -u, TasksMax, pids.max), or start more instances, which share the partitions"
+    )]
+    Thread {
+        /// The schedule topic.
+        topic: String,
+        /// The partition.
+        partition: i32,
+        /// What the system says.
+        source: std::io::Error,
+    },
+}
+
 impl Supervisor {
     /// Joins the group that `consumer` names and subscribes to the schedule topics.
     pub fn start(consumer: &ClientConfig, blueprint: Blueprint) -> Result<Self, KafkaError> {
@@ -63,7 +84,13 @@ impl Supervisor {
         let topics: Vec<String> = blueprint.settings.keys().cloned().collect();
         let topics: Vec<&str> = topics.iter().map(String::as_str).collect();
         let observer = Arc::clone(&blueprint.observer);
-        let shards = Shards { blueprint, opened: HashMap::new(), running: HashMap::new(), reload_sender };
+        let shards = Shards {
+            blueprint,
+            opened: HashMap::new(),
+            running: HashMap::new(),
+            reload_sender,
+            failure: None,
+        };
         Ok(Self { group: Group::join(consumer, &topics, observer, shards)?, reloads })
     }
 
@@ -79,21 +106,36 @@ impl Supervisor {
         self.group.members().running.get(&(topic.to_owned(), partition)).map(|shard| shard.lane.clone())
     }
 
-    /// Serves the group for a moment. Call it again and again.
-    pub fn poll(&self) {
-        if let Some((topic, partition)) = self.group.poll() {
+    /// Serves the group for a moment. Call it again and again, until it fails: then [`give_up`](Self::give_up).
+    pub fn poll(&self) -> Result<(), SupervisorError> {
+        if let Some((topic, partition)) = self.group.poll()? {
             let reason = "a record was delivered past its shard".to_owned();
             self.reload(&Reload { topic, partition: Some(partition), reason });
         }
         while let Ok(reload) = self.reloads.try_recv() {
             self.reload(&reload);
         }
+        let failure = self.group.members().failure.take();
+        failure.map_or(Ok(()), Err)
     }
 
     /// Ends all shards (each finishes what it has open), leaves the group.
     pub fn stop(self) {
         self.group.members().end(|_| true, Order::Drain);
         self.group.leave();
+    }
+
+    /// Ends all shards after a failure of [`poll`](Self::poll).
+    pub fn give_up(self, failure: &SupervisorError) {
+        match failure {
+            SupervisorError::Thread { .. } => self.stop(),
+            SupervisorError::Group(_) => {
+                // Others have the partitions, or will.
+                self.group.members().end(|_| true, Order::Drop);
+                // A client that is finished cannot be closed in good order; the process ends, and its connections with it.
+                std::mem::forget(self);
+            }
+        }
     }
 
     fn reload(&self, reload: &Reload) {
@@ -119,17 +161,16 @@ impl Supervisor {
 /// Where commands for a shard are put.
 #[derive(Clone)]
 pub struct Lane {
-    sender: Sender<Command>,
+    sender: CommandSender,
     waker: Waker,
 }
 
 impl Lane {
-    /// Hands a command over. False: the shard has ended, and the command with it.
-    #[must_use]
-    pub fn submit(&self, command: Command) -> bool {
-        let accepted = self.sender.send(command).is_ok();
+    /// Hands a command over.
+    pub fn submit(&self, command: Command) -> Result<(), NotTaken> {
+        let taken = self.sender.send(command);
         self.waker.wake();
-        accepted
+        taken
     }
 }
 
@@ -139,6 +180,8 @@ struct Shards {
     opened: HashMap<Partition, (Box<dyn Store>, Option<Opened>)>,
     running: HashMap<Partition, ShardThread>,
     reload_sender: Sender<Reload>,
+    /// Said at the next poll: the group calls back from within one.
+    failure: Option<SupervisorError>,
 }
 
 struct ShardThread {
@@ -197,7 +240,7 @@ impl Shards {
             None => (Checkpoints::default(), random_seed()),
         };
         let control = Arc::new(Control::default());
-        let (sender, commands) = channel();
+        let (sender, commands) = command::lane();
         let lane = Lane { sender, waker: log.waker() };
         let status = &self.blueprint.status;
         let (figures, counters) = (status.partition(&topic, partition), status.counters(&topic));
@@ -234,8 +277,15 @@ impl Shards {
                 }
             }
         };
-        let thread = spawn(format!("{topic}-{partition}"), body).expect("room for a thread a partition");
-        self.running.insert((topic, partition), ShardThread { control, lane, thread });
+        match spawn(format!("{topic}-{partition}"), body) {
+            Ok(thread) => {
+                self.running.insert((topic, partition), ShardThread { control, lane, thread });
+            }
+            Err(source) => {
+                self.blueprint.status.release(&topic, partition);
+                self.failure = Some(SupervisorError::Thread { topic, partition, source });
+            }
+        }
     }
 
     fn discard_checkpoints(&self, topic: &str, partition: i32) {

@@ -8,6 +8,8 @@ use opentelemetry::metrics::Meter;
 use crate::scheduler::status::{DueWindow, Label, PartitionStatus, Phase, Status, TopicCounters};
 use crate::version::Version;
 
+use super::process;
+
 /// Creates every instrument; each reads `status` when it is collected.
 pub(super) fn observe(meter: &Meter, status: &Arc<Status>) {
     earlier(meter, status);
@@ -111,6 +113,9 @@ const PARTITION_FIGURES: &[PartitionFigure] = &[
     ("kms_schedules_in_flight", "Schedules in a transaction that is not settled.", |p| {
         p.in_flight.get() as f64
     }),
+    ("kms_in_flight_bytes", "Bytes of the transaction under way: messages and tombstones.", |p| {
+        p.in_flight_bytes.get() as f64
+    }),
     ("kms_schedules_set_aside", "Schedules set aside until their next attempt.", |p| {
         p.set_aside.get() as f64
     }),
@@ -121,6 +126,13 @@ const PARTITION_FIGURES: &[PartitionFigure] = &[
     ),
     ("kms_payload_bytes", "Memory for the schedules themselves.", |p| p.payload_bytes.get() as f64),
     ("kms_structure_bytes", "Memory for the structures that find them.", |p| p.structure_bytes.get() as f64),
+    ("kms_fetched_records", "Records that were fetched and are not read yet.", |p| {
+        p.fetched_records.get() as f64
+    }),
+    ("kms_commands_waiting", "Commands that were accepted and are not answered yet.", |p| {
+        p.commands_waiting.get() as f64
+    }),
+    ("kms_repairs_waiting", "Versions that are to be written again.", |p| p.repairs_waiting.get() as f64),
     ("kms_load_records_applied", "Records applied since loading began.", |p| p.records_applied.get() as f64),
     ("kms_load_records_to_apply", "Records there were to apply when loading began.", |p| {
         p.records_to_apply.get() as f64
@@ -134,6 +146,31 @@ const PARTITION_FIGURES: &[PartitionFigure] = &[
     ("kms_heartbeat_age_seconds", "Time since the partition's thread last showed a sign of life.", |p| {
         p.heartbeat_age().as_secs_f64()
     }),
+];
+
+/// Not shown where there is no figure.
+type InstanceFigure = (&'static str, &'static str, fn(&Status) -> Option<u64>);
+
+const INSTANCE_FIGURES: &[InstanceFigure] = &[
+    ("kms_memory_pending_bytes", "Memory for all that is pending, structures included.", |status| {
+        Some(status.pending_bytes())
+    }),
+    ("kms_memory_limit_bytes", "memory.max_pending_bytes, if it is set.", |status| {
+        status.pending_bytes_bound.limit()
+    }),
+    ("kms_memory_limit_exceeded", "1 if memory.max_pending_bytes is exceeded.", |status| {
+        Some(u64::from(status.pending_bytes_bound.is_exceeded()))
+    }),
+    ("kms_partitions_owned", "Partitions that this instance owns.", |status| Some(status.owned())),
+    ("kms_partitions_limit", "partitions.max_owned, if it is set.", |status| status.owned_bound.limit()),
+    ("kms_partitions_limit_exceeded", "1 if partitions.max_owned is exceeded.", |status| {
+        Some(u64::from(status.owned_bound.is_exceeded()))
+    }),
+    ("process_resident_memory_bytes", "Memory of the process that is in use, whatever for.", |_| {
+        process::resident_bytes()
+    }),
+    ("process_threads", "Threads of the process.", |_| process::threads()),
+    ("process_open_fds", "Files and sockets that the process has open.", |_| process::open_files()),
 ];
 
 /// The instruments that existing dashboards know, under their names.
@@ -188,10 +225,22 @@ fn earlier(meter: &Meter, status: &Arc<Status>) {
 
 fn whole_instance(meter: &Meter, status: &Arc<Status>) {
     let ready = Arc::clone(status);
-    let gauge = meter
-        .i64_observable_gauge("kms_ready")
-        .with_description("1 if the group is joined and every owned partition is live.");
+    let gauge = meter.i64_observable_gauge("kms_ready").with_description(
+        "1 if the group is joined, every owned partition is live and no bound is exceeded.",
+    );
     let _ = gauge.with_callback(move |observer| observer.observe(i64::from(ready.ready()), &[])).build();
+
+    for &(name, about, figure) in INSTANCE_FIGURES {
+        let status = Arc::clone(status);
+        let gauge = meter.u64_observable_gauge(name).with_description(about);
+        let _ = gauge
+            .with_callback(move |observer| {
+                if let Some(figure) = figure(&status) {
+                    observer.observe(figure, &[]);
+                }
+            })
+            .build();
+    }
 
     let version = Version::current();
     let labels = [

@@ -117,6 +117,31 @@ fn figures_of_topics_and_partitions_are_shown() {
 }
 
 #[test]
+fn bounds_are_shown_where_they_are_set() {
+    let status = Arc::new(Status::new());
+    let partition = status.partition("s", 0);
+    partition.payload_bytes.set(900);
+    partition.structure_bytes.set(200);
+    partition.in_flight_bytes.set(7);
+    let figure = |name| value(&observed(&status), name, &[]);
+    assert_eq!(figure("kms_memory_pending_bytes"), Some(1_100.0));
+    assert_eq!((figure("kms_memory_limit_bytes"), figure("kms_partitions_limit")), (None, None));
+
+    status.set_bounds(Some(1_000), Some(1));
+    status.look_at_bounds();
+    assert_eq!(
+        (figure("kms_memory_limit_bytes"), figure("kms_memory_limit_exceeded")),
+        (Some(1_000.0), Some(1.0))
+    );
+    assert_eq!(
+        (figure("kms_partitions_owned"), figure("kms_partitions_limit_exceeded")),
+        (Some(1.0), Some(0.0))
+    );
+    let in_flight = value(&observed(&status), "kms_in_flight_bytes", &[("topic", "s"), ("partition", "0")]);
+    assert_eq!(in_flight, Some(7.0));
+}
+
+#[test]
 fn histograms_are_in_seconds_and_cumulative() {
     let status = Arc::new(Status::new());
     let topic = status.counters("s");

@@ -290,9 +290,9 @@ impl InProcess {
             status: Arc::clone(&status),
             state: None,
         };
-        let supervisor = Supervisor::start(&client::consumer(&settings).unwrap(), blueprint).unwrap();
+        let supervisor = Supervisor::start(&client::consumer(&settings, 1).unwrap(), blueprint).unwrap();
         let lane = poll_until(PATIENCE, || {
-            supervisor.poll();
+            supervisor.poll().unwrap();
             supervisor.lane(&scene.schedules, 0)
         });
         let stop = Arc::new(AtomicBool::new(false));
@@ -300,7 +300,7 @@ impl InProcess {
             let stop = Arc::clone(&stop);
             move || {
                 while !stop.load(Ordering::Relaxed) {
-                    supervisor.poll();
+                    supervisor.poll().unwrap();
                 }
                 supervisor.stop();
             }
@@ -313,7 +313,7 @@ impl InProcess {
     fn submit(&self, id: &str, action: Action, deadline_ms: u64) -> Receiver<Answer> {
         let (answer, answered) = tokio::sync::oneshot::channel();
         let command = Command { id: id.into(), action, deadline_ms, answer };
-        assert!(self.lane.submit(command), "the shard has ended");
+        self.lane.submit(command).unwrap();
         answered
     }
 

@@ -6,7 +6,6 @@ mod questions;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
-use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -20,7 +19,7 @@ use kafka_message_scheduler::engine::shard::Shard;
 use kafka_message_scheduler::kafka::producer::Mode;
 use kafka_message_scheduler::schedule::{DueTime, Headers, Schedule};
 use kafka_message_scheduler::scheduler::checkpoints::{Checkpoints, resume_at};
-use kafka_message_scheduler::scheduler::command::Command;
+use kafka_message_scheduler::scheduler::command::{self, CommandSender};
 use kafka_message_scheduler::scheduler::order::{Control, Order};
 use kafka_message_scheduler::scheduler::runner::{Ended, Runner};
 use kafka_message_scheduler::scheduler::settings::{ShardSettings, TopicFacts};
@@ -115,7 +114,7 @@ struct Actor {
     instance: usize,
     partition: usize,
     control: Arc<Control>,
-    commands: Sender<Command>,
+    commands: CommandSender,
     turn: Rc<Cell<u64>>,
     is_revoked: Rc<Cell<bool>>,
     coroutine: Option<ShardThread>,
@@ -506,7 +505,7 @@ impl Run {
             let end = self.cluster.borrow().partitions[partition].last_stable();
             *position.borrow_mut() = Position::at(end);
         }
-        let (commands, lane) = channel();
+        let (commands, lane) = command::lane();
         let number = self.actors.len();
         let actor = Actor {
             instance,

@@ -1,6 +1,6 @@
 //! The scheduler as its users run it: the built binary in a process of its own.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -154,6 +154,22 @@ impl Kms {
         sum_of(&self.metrics(), name, labels)
     }
 
+    /// The partitions, by number, that it delivers for; of a scheduler of one topic.
+    pub fn live_partitions(&self) -> BTreeSet<i32> {
+        self.metrics()
+            .lines()
+            .filter_map(Series::parse)
+            .filter(|series| series.name == "kms_partition_phase" && series.value > 0.5)
+            .filter(|series| series.label("phase") == Some("live"))
+            .filter_map(|series| series.label("partition")?.parse().ok())
+            .collect()
+    }
+
+    /// What the system says of the process.
+    pub fn cost(&self) -> Cost {
+        Cost::of(self.process.id())
+    }
+
     /// Waits for a line of the log that contains `text`, one already written too.
     pub fn await_line(&self, text: &str, patience: Duration) -> String {
         self.log
@@ -205,6 +221,40 @@ impl Drop for Kms {
     }
 }
 
+/// What a process takes of the system.
+#[derive(Clone, Copy, Debug)]
+pub struct Cost {
+    pub threads: u64,
+    pub resident_bytes: u64,
+    pub open_files: u64,
+    /// Time on a processor since the start.
+    pub cpu: Duration,
+}
+
+impl Cost {
+    fn of(process: u32) -> Self {
+        let read =
+            |file: &str| std::fs::read_to_string(format!("/proc/{process}/{file}")).expect("it is running");
+        let status = read("status");
+        let figure = |name: &str| -> u64 {
+            let line = status.lines().find_map(|line| line.strip_prefix(name)).expect("Linux says so");
+            line.split_whitespace().next().and_then(|figure| figure.parse().ok()).expect("a number")
+        };
+        // The name of the program, in brackets, may hold spaces.
+        let stat = read("stat");
+        let fields: Vec<&str> = stat.rsplit_once(')').expect("a name").1.split_whitespace().collect();
+        let ticks = |at: usize| -> u64 { fields[at].parse().expect("a number") };
+        Self {
+            threads: figure("Threads:"),
+            resident_bytes: figure("VmRSS:") * 1_024,
+            open_files: std::fs::read_dir(format!("/proc/{process}/fd")).expect("it is running").count()
+                as u64,
+            // In user and system mode, a hundred to the second.
+            cpu: Duration::from_millis(10 * (ticks(11) + ticks(12))),
+        }
+    }
+}
+
 /// Sums the series of a metric in Prometheus' text format that carry all `wanted` labels.
 fn sum_of(text: &str, name: &str, wanted: &[(&str, &str)]) -> Option<f64> {
     text.lines()
@@ -221,6 +271,10 @@ struct Series<'a> {
 }
 
 impl<'a> Series<'a> {
+    fn label(&self, name: &str) -> Option<&str> {
+        self.labels.iter().find(|(label, _)| *label == name).map(|(_, value)| value.as_str())
+    }
+
     /// `name{label="value",…} 1.5 [timestamp]`; `None` for comments and blank lines.
     fn parse(line: &'a str) -> Option<Self> {
         let end = line.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == ':'))?;

@@ -143,7 +143,7 @@ fn read(
     schedules: &str,
     reading_loop: ReadingLoop,
 ) -> anyhow::Result<(Reading, Option<f64>)> {
-    let config = client::consumer(&lab.settings)?;
+    let config = client::consumer(&lab.settings, lab.partitions as usize)?;
     let processor_before = processor_seconds();
     let reading = reading_loop(&config, schedules, lab.partitions, &lab.interrupted)?;
     anyhow::ensure!(

@@ -202,7 +202,7 @@ mod tests {
             ("TRUSTSTORE_PASSWORD", password.to_owned()),
         ];
         let environment = environment.map(|(name, value)| (name.to_owned(), value)).to_vec();
-        consumer(&Settings::load(&Sources { environment, ..Sources::default() }).unwrap().settings)
+        consumer(&Settings::load(&Sources { environment, ..Sources::default() }).unwrap().settings, 1)
     }
 
     #[test]

@@ -435,3 +435,43 @@ impl Report {
         describe(RDKafkaRespErr::try_from(code as i32).unwrap_or(RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
+    use super::*;
+    use std::time::Instant;
+
+    impl NativeProducer {
+        /// What was said and not heard yet.
+        fn unheard(&self) -> c_int {
+            // SAFETY: a live client.
+            unsafe { sys::rd_kafka_outq_len(self.client.as_ptr()) }
+        }
+    }
+
+    /// An outage goes on and on; what is said about it must not pile up in a producer that has nothing to write.
+    #[test]
+    fn a_poll_hears_all_that_was_said() {
+        let producer = NativeProducer::new(
+            ClientConfig::new()
+                .set("bootstrap.servers", "127.0.0.1:1")
+                .set("enable.idempotence", "true")
+                .set("reconnect.backoff.ms", "1")
+                .set("reconnect.backoff.max.ms", "5"),
+        )
+        .unwrap();
+        let await_that = |what: &str, holds: &dyn Fn() -> bool| {
+            let deadline = Instant::now() + Duration::from_secs(30);
+            while !holds() {
+                assert!(Instant::now() < deadline, "{what}");
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        };
+        await_that("nothing is said about a broker that is not there", &|| producer.unheard() > 0);
+        await_that("what was said stays unheard", &|| {
+            producer.poll();
+            producer.unheard() == 0
+        });
+    }
+}

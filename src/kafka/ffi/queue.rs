@@ -209,6 +209,12 @@ impl NativeQueue {
         }
     }
 
+    /// Records and events that lie in the queue.
+    pub(in crate::kafka) fn len(&self) -> usize {
+        // SAFETY: a valid queue, locked inside.
+        unsafe { sys::rd_kafka_queue_length(self.queue.queue.as_ptr()) }
+    }
+
     /// The highest end of the log that was reported; −1 before the first.
     pub(in crate::kafka) fn eof_offset(&self) -> i64 {
         self.eof_offset

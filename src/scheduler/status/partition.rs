@@ -48,12 +48,20 @@ pub struct PartitionStatus {
     pub pending: Gauge,
     /// Of these, in a transaction that is not settled.
     pub in_flight: Gauge,
+    /// Bytes of that transaction: its messages and its tombstones.
+    pub in_flight_bytes: Gauge,
     /// Of these, set aside until their next attempt.
     pub set_aside: Gauge,
     /// Bytes of the schedules themselves: ID, topic, key, value, headers.
     pub payload_bytes: Gauge,
     /// Bytes of the structures that find them.
     pub structure_bytes: Gauge,
+    /// Records that were fetched and are not read yet.
+    pub fetched_records: Gauge,
+    /// Commands that were accepted and are not answered yet.
+    pub commands_waiting: Gauge,
+    /// Versions that are to be written again.
+    pub repairs_waiting: Gauge,
     /// Schedules pending, by [`DueWindow::index`](Label::index).
     pub due_within: [Gauge; DueWindow::ALL.len()],
     /// How long the oldest pending schedule has been overdue; 0 when none is.
@@ -91,9 +99,13 @@ impl PartitionStatus {
             phase: AtomicU8::new(Phase::Fencing as u8),
             pending: Gauge::default(),
             in_flight: Gauge::default(),
+            in_flight_bytes: Gauge::default(),
             set_aside: Gauge::default(),
             payload_bytes: Gauge::default(),
             structure_bytes: Gauge::default(),
+            fetched_records: Gauge::default(),
+            commands_waiting: Gauge::default(),
+            repairs_waiting: Gauge::default(),
             due_within: std::array::from_fn(|_| Gauge::default()),
             oldest_overdue_ms: Gauge::default(),
             records_applied: Gauge::default(),
