@@ -209,7 +209,9 @@ impl Run {
 
     fn write_schedule(&mut self, id: u32) {
         let due_ms = self.now_ms + self.numbers.below(4_000) as i64 - 50;
-        let value_len = self.numbers.below(200) as usize;
+        // Mostly small, some of which a piece has room for a few only, and some that are larger than a block.
+        let largest = [300_000, 20_000, 20_000].get(self.numbers.below(10_000) as usize);
+        let value_len = self.numbers.below(*largest.unwrap_or(&200)) as usize;
         let repeats = if self.numbers.below(20) == 0 { self.overtaken_version(id) } else { None };
         self.write(id, Says::Schedule { due_ms, value_len, repeats });
     }
