@@ -1,4 +1,3 @@
-//! | `names` | the names of files |
 //! Checkpoints: a partition's pending set on disk, so that a restart reads that and only the rest of the log.
 //!
 //! A [checkpoint](Stand) says what the log says below an offset. The log stays the truth: a checkpoint that cannot be read,
@@ -14,10 +13,15 @@
 //! | `refusal` | why a file is not read |
 //! | `moment` | times that mean something to the next process |
 //! | `disk` | what is asked of a file system, so that a test can take it away at any point |
-//! | `partition_files` | the files of a partition: which is the newest |
+//! | `names` | the names of files: which is the newest |
+//! | `partition_files` | the store of a partition |
+//! | `opening` | from a directory to the newest file in it, on a thread of its own |
+//! | `read_ahead` | that thread, and whoever decodes what it reads |
+//! | `queue` | what waits to be written, and who waits for that |
 //! | `writer` | the thread that writes them, and in which order it does what |
 //! | `lane` | what a partition's shard and that thread share |
 //! | `state_dir` | the directory, its lock and its thread |
+//! | `tidying` | what in it nobody needs any more |
 //!
 //! The snapshot is taken while the set changes. Its offset is where the shard stood when it *began*, and what it has of each
 //! schedule may be a later version. That does no harm: whoever reads the log on from the offset meets each change once more,
@@ -30,13 +34,17 @@ mod format;
 mod lane;
 mod moment;
 mod names;
+mod opening;
 mod partition_files;
+mod queue;
+mod read_ahead;
 mod refusal;
 #[cfg(test)]
 mod samples;
 #[cfg(test)]
 mod simulated_disk;
 mod state_dir;
+mod tidying;
 mod writer;
 
 use std::io::Read;
@@ -89,8 +97,9 @@ pub struct Kept<'a> {
 
 /// Where one partition's checkpoints are kept. On disk, a [`StateDir`] gives one out.
 pub trait Store: Send {
-    /// The newest complete one, opened; waits for what is still being written. One that is refused is said in the log,
-    /// removed and passed over.
+    /// The newest complete one, opened, with all that was ordered before. One that is refused is said in the log,
+    /// removed and passed over. Waits for a moment only: from a disk that takes longer there is none, which the log says,
+    /// and one that stops giving while it is read is refused.
     fn open(&mut self) -> Option<Decoder<Box<dyn Read + Send>>>;
 
     /// What is there is not to be trusted: it is removed, what is being written too.

@@ -6,6 +6,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
+use std::time::SystemTime;
 
 /// A file system.
 pub(super) trait Disk: Send + Sync {
@@ -25,6 +26,9 @@ pub(super) trait Disk: Send + Sync {
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
 
     fn remove(&self, file: &Path) -> io::Result<()>;
+
+    /// When a file was written to last.
+    fn modified(&self, file: &Path) -> io::Result<SystemTime>;
 
     /// Makes sure that what a directory has and does not have stays so, even if power is lost.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
@@ -71,6 +75,10 @@ impl Disk for OsDisk {
 
     fn remove(&self, file: &Path) -> io::Result<()> {
         fs::remove_file(file)
+    }
+
+    fn modified(&self, file: &Path) -> io::Result<SystemTime> {
+        fs::metadata(file)?.modified()
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {

@@ -51,8 +51,15 @@ pub(super) enum Task {
     Finish,
     Abandon,
     Discard,
-    /// Say when all before is done.
-    Answer(Sender<()>),
+}
+
+impl Job {
+    /// It is not done: what it would write does not wait any more.
+    pub(super) fn let_go(&self) {
+        if let Task::Write(bytes) = &self.task {
+            self.lane.let_go(bytes.len());
+        }
+    }
 }
 
 impl Lane {

@@ -1,4 +1,4 @@
-//! A file system in memory that can be stopped at any step, fill up, or be held up.
+//! A file system in memory that can be stopped at any step, fill up, be held up, hang or break down.
 //!
 //! What it keeps when power is lost is the least that a file system has to keep, and by chance more: of a file what was synced,
 //! of the names in a directory those that were when the directory was.
@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Cursor, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
 
 use super::disk::{Disk, DiskFile};
 
@@ -42,6 +43,8 @@ struct State {
     steps_left: Option<usize>,
     bytes_left: Option<usize>,
     is_held_up: bool,
+    is_hanging: bool,
+    is_broken: bool,
 }
 
 #[derive(Clone, Default)]
@@ -88,8 +91,20 @@ impl SimulatedDisk {
         self.state().is_held_up = true;
     }
 
+    /// Everything waits until it is let on, reading too.
+    pub(super) fn hang(&self) {
+        self.state().is_hanging = true;
+    }
+
+    /// Whatever is asked of it ends in a panic.
+    pub(super) fn break_down(&self) {
+        self.state().is_broken = true;
+    }
+
     pub(super) fn let_on(&self) {
-        self.state().is_held_up = false;
+        let mut state = self.state();
+        (state.is_held_up, state.is_hanging) = (false, false);
+        drop(state);
         self.0.changed.notify_all();
     }
 
@@ -128,8 +143,15 @@ impl SimulatedDisk {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Waits for as long as it hangs.
+    fn awake(&self) -> MutexGuard<'_, State> {
+        let awake = self.0.changed.wait_while(self.state(), |state| state.is_hanging);
+        awake.unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn step(&self) -> io::Result<MutexGuard<'_, State>> {
-        let mut state = self.state();
+        let mut state = self.awake();
+        assert!(!state.is_broken, "the disk has broken down, as the test wants it");
         match &mut state.steps_left {
             Some(0) => return Err(io::Error::other("nothing works any more")),
             Some(left) => *left -= 1,
@@ -185,7 +207,8 @@ impl Disk for SimulatedDisk {
     fn open(&self, file: &Path) -> io::Result<Box<dyn Read + Send>> {
         let state = self.step()?;
         let number = state.file(file)?;
-        Ok(Box::new(Cursor::new(state.files[number].bytes.clone())))
+        let content = Cursor::new(state.files[number].bytes.clone());
+        Ok(Box::new(OpenToRead { disk: self.clone(), content }))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -202,6 +225,10 @@ impl Disk for SimulatedDisk {
         Ok(())
     }
 
+    fn modified(&self, _: &Path) -> io::Result<SystemTime> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         let mut state = self.step()?;
         let State { changes, synced_names, .. } = &mut *state;
@@ -213,6 +240,19 @@ impl Disk for SimulatedDisk {
             !is_here
         });
         Ok(())
+    }
+}
+
+/// A file that is read.
+struct OpenToRead {
+    disk: SimulatedDisk,
+    content: Cursor<Vec<u8>>,
+}
+
+impl Read for OpenToRead {
+    fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
+        drop(self.disk.awake());
+        self.content.read(room)
     }
 }
 

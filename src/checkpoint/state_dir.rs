@@ -1,9 +1,9 @@
 //! The state directory: who may use it, and what in it is ours.
 //!
 //! ```text
-//! <state.dir>/~lock                            who uses the directory holds a lock on this file
-//! <state.dir>/<topic>/<partition>/<offset>.ckpt    a checkpoint
-//! <state.dir>/<topic>/<partition>/<offset>.tmp     one that is being written
+//! <state.dir>/~lock                                             who uses the directory holds a lock on this file
+//! <state.dir>/<topic>/<partition>/<generation>-<offset>.ckpt    a checkpoint
+//! <state.dir>/<topic>/<partition>/<generation>-<offset>.tmp     one that is being written
 //! ```
 //!
 //! What Kafka lets be the name of a topic may be that of a directory, and never begins with a tilde. All else that is found is
@@ -15,17 +15,25 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::thread::JoinHandle;
+use std::sync::mpsc::channel;
+use std::time::{Duration, Instant, SystemTime};
 
 use super::Store;
 use super::disk::{Disk, OsDisk};
-use super::lane::{Job, Lane};
-use super::names::Name;
+use super::lane::Lane;
+use super::opening::Opener;
 use super::partition_files::PartitionFiles;
+use super::queue::{Next, Queue};
+use super::tidying::{remove_old, remove_unfinished};
 use super::writer::Writer;
 
 const LOCK: &str = "~lock";
+
+/// How long the end of the process may be held up by what is still to be written.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How often it is looked for what is old.
+const TIDY_EVERY: Duration = Duration::from_hours(24);
 
 /// Why a state directory cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -54,23 +62,17 @@ pub enum StateDirError {
 
 /// A state directory that is ours, with the thread that writes to it.
 ///
-/// Dropped, it first writes what it was given.
+/// Dropped, it first writes what it was given, unless the disk takes too long.
 pub struct StateDir {
     path: PathBuf,
-    disk: Arc<dyn Disk>,
-    orders: Sender<Order>,
+    opener: Opener,
+    queue: Arc<Queue>,
     /// Bytes that wait to be written, of all partitions.
     waiting: Arc<AtomicUsize>,
     lanes: AtomicU64,
-    writer: Option<JoinHandle<()>>,
+    patience: Duration,
     /// Locked as long as it is open.
-    _lock: File,
-}
-
-/// What the writer thread is told.
-pub(super) enum Order {
-    Do(Job),
-    End,
+    _lock: Arc<File>,
 }
 
 impl StateDir {
@@ -100,22 +102,23 @@ impl StateDir {
 
     #[allow(
         clippy::disallowed_methods,
-        reason = "the thread is the directory's own, and joined when it is dropped"
+        reason = "the thread is the directory's own, and awaited when it is dropped"
     )]
     fn with(disk: Arc<dyn Disk>, path: &Path, lock: File) -> io::Result<Self> {
-        let (orders, received) = channel();
-        let writer = Writer::new(Arc::clone(&disk));
-        let thread = std::thread::Builder::new().name("checkpoints".to_owned());
-        let writer = thread.spawn(move || follow(&received, writer))?;
-        Ok(Self {
-            path: path.to_owned(),
-            disk,
-            orders,
-            waiting: Arc::default(),
-            lanes: AtomicU64::new(0),
-            writer: Some(writer),
-            _lock: lock,
-        })
+        let (queue, lock) = (Arc::<Queue>::default(), Arc::new(lock));
+        let opener = Opener::new(&disk, &queue);
+        let body = {
+            let (queue, lock, path) = (Arc::clone(&queue), Arc::clone(&lock), path.to_owned());
+            move || {
+                let _ending = Ending(Arc::clone(&queue));
+                // Nobody else may use the directory while it is at work, even if nobody waits for it any more.
+                let _lock = lock;
+                follow(&queue, Writer::new(Arc::clone(&disk)), &*disk, &path);
+            }
+        };
+        std::thread::Builder::new().name("checkpoints".to_owned()).spawn(body)?;
+        let (waiting, lanes, patience) = (Arc::default(), AtomicU64::new(0), PATIENCE);
+        Ok(Self { path: path.to_owned(), opener, queue, waiting, lanes, patience, _lock: lock })
     }
 
     /// Where the checkpoints of a partition are kept. Each partition has one at a time.
@@ -125,57 +128,57 @@ impl StateDir {
         let number = self.lanes.fetch_add(1, Ordering::Relaxed);
         let (sender, replies) = channel();
         let lane = Lane::new(number, (topic, partition), dir, &self.waiting, sender);
-        Box::new(PartitionFiles::new(lane, &self.disk, &self.orders, replies))
+        Box::new(PartitionFiles::new(lane, &self.opener, &self.queue, replies))
     }
 }
 
 impl Drop for StateDir {
     fn drop(&mut self) {
-        // If there is nobody to tell, or it ended in a panic, nothing is to be done about it here.
-        let _ = self.orders.send(Order::End);
-        if let Some(writer) = self.writer.take() {
-            let _ = writer.join();
+        if !self.queue.close(self.patience) {
+            tracing::warn!(
+                "the disk of the state directory {} takes too long: what is still to be written to it is given up",
+                self.path.display()
+            );
         }
     }
 }
 
 /// What the writer thread does.
-fn follow(orders: &Receiver<Order>, mut writer: Writer) {
-    while let Ok(Order::Do(job)) = orders.recv() {
-        writer.run(job);
+#[allow(
+    clippy::disallowed_methods,
+    reason = "old files are looked for once a day, and it is the clock that says what is old"
+)]
+fn follow(queue: &Queue, mut writer: Writer, disk: &dyn Disk, root: &Path) {
+    let mut tidied: Option<Instant> = None;
+    loop {
+        if tidied.is_none_or(|tidied| tidied.elapsed() >= TIDY_EVERY) {
+            remove_old(disk, root, SystemTime::now());
+            tidied = Some(Instant::now());
+        }
+        match queue.next(TIDY_EVERY) {
+            Next::Job(job) => writer.run(job),
+            Next::Idle => {}
+            Next::End => return,
+        }
     }
 }
 
-/// Removes the files of checkpoints that were never completed. One that cannot be removed only takes room.
-pub(super) fn remove_unfinished(disk: &dyn Disk, root: &Path) -> io::Result<()> {
-    for topic in disk.list(root)? {
-        let topic_dir = root.join(topic);
-        // What is no directory has no names in it, and is not ours.
-        for partition in disk.list(&topic_dir).unwrap_or_default() {
-            let dir = topic_dir.join(partition);
-            for name in disk.list(&dir).unwrap_or_default() {
-                if matches!(Name::parse(&name), Some(Name::Unfinished(_))) {
-                    let path = dir.join(name);
-                    if let Err(error) = disk.remove(&path) {
-                        tracing::warn!(
-                            "an unfinished checkpoint is left behind: cannot remove {}: {error}",
-                            path.display()
-                        );
-                    }
-                }
-            }
-        }
+/// Says that the writer thread has ended, however it does.
+struct Ending(Arc<Queue>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.0.end();
     }
-    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    #![allow(clippy::disallowed_methods, reason = "threads and times are what is tested here")]
 
     use std::fs;
     use std::os::unix::fs::PermissionsExt;
-    use std::time::Duration;
 
     use super::super::encoder::Encoder;
     use super::super::lane::{LANE_BYTES, TOTAL_BYTES};
@@ -195,8 +198,7 @@ mod tests {
             store.write(piece).unwrap();
         }
         assert!(store.finish());
-        store.open(); // which waits
-        store.outcome().unwrap()
+        await_outcome(store)
     }
 
     /// The offset of the checkpoint that a store has, which is whole.
@@ -224,7 +226,7 @@ mod tests {
         let mut first = store(&dir);
         assert_eq!(found(&mut *first), None);
         let written = write(&mut *first, 17).unwrap();
-        let file = partition_dir(&path).join("17.ckpt");
+        let file = partition_dir(&path).join("1-17.ckpt");
         assert_eq!(fs::metadata(&file).unwrap().len(), written.bytes);
         assert_eq!(found(&mut *first), Some(17));
         write(&mut *first, 18).unwrap();
@@ -252,7 +254,7 @@ mod tests {
         for dir in [&path, partition_dir.parent().unwrap(), &partition_dir] {
             assert_eq!(mode(dir), 0o700, "{}", dir.display());
         }
-        assert_eq!(mode(&partition_dir.join("17.ckpt")), 0o600);
+        assert_eq!(mode(&partition_dir.join("1-17.ckpt")), 0o600);
     }
 
     #[test]
@@ -287,12 +289,12 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let dir = partition_dir(root.path());
         fs::create_dir_all(&dir).unwrap();
-        let ours = ["5.tmp", "6.tmp"].map(|name| dir.join(name));
+        let ours = ["1-5.tmp", "2-6.tmp"].map(|name| dir.join(name));
         let others = [
             dir.join("notes.txt"),
-            dir.join("5.tmp.old"),
-            root.path().join("5.tmp"),
-            root.path().join("schedules/5.tmp"),
+            dir.join("1-5.tmp.old"),
+            root.path().join("1-5.tmp"),
+            root.path().join("schedules/1-5.tmp"),
         ];
         ours.iter().chain(&others).for_each(|file| fs::write(file, "x").unwrap());
         let state_dir = StateDir::open(root.path()).unwrap();
@@ -310,23 +312,23 @@ mod tests {
         let mut store = store(&state_dir);
         write(&mut *store, 17).unwrap();
         let dir = partition_dir(root.path());
-        let good = fs::read(dir.join("17.ckpt")).unwrap();
+        let good = fs::read(dir.join("1-17.ckpt")).unwrap();
         let mut damaged = good.clone();
         damaged[60] ^= 1;
         let other = encode_in_pieces(Encoder::new(&Stand { partition: 4, ..stand() }), &[]).concat();
         let bad: [(&str, &[u8]); 4] = [
-            ("20.ckpt", b""),
-            ("21.ckpt", b"not a checkpoint, but as long as one"),
-            ("22.ckpt", &damaged),
-            ("23.ckpt", &other),
+            ("2-1.ckpt", b""),
+            ("3-21.ckpt", b"not a checkpoint, but as long as one"),
+            ("4-22.ckpt", &damaged),
+            ("5-23.ckpt", &other),
         ];
         for (name, bytes) in bad {
             fs::write(dir.join(name), bytes).unwrap();
         }
-        fs::create_dir(dir.join("24.ckpt")).unwrap(); // which cannot be read, and may be another time
+        fs::create_dir(dir.join("6-24.ckpt")).unwrap(); // which cannot be read, and may be another time
         assert_eq!(found(&mut *store), Some(17));
         assert!(bad.iter().all(|(name, _)| !dir.join(name).exists()));
-        assert!(dir.join("24.ckpt").exists());
+        assert!(dir.join("6-24.ckpt").exists());
     }
 
     #[test]
@@ -356,9 +358,7 @@ mod tests {
     fn a_disk_that_is_held_up_makes_nobody_wait_and_what_waits_for_it_is_bounded() {
         const PIECE: usize = 1 << 20;
         let disk = SimulatedDisk::default();
-        disk.create_dir(Path::new("/state")).unwrap();
-        let lock = tempfile::tempfile().unwrap();
-        let state_dir = StateDir::with(Arc::new(disk.clone()), Path::new("/state"), lock).unwrap();
+        let state_dir = on(&disk);
         disk.hold_up();
         let mut stores: Vec<_> = (0..6).map(|partition| state_dir.store("schedules", partition)).collect();
         let mut taken = Vec::new();
@@ -415,5 +415,152 @@ mod tests {
         assert!(store.finish());
         assert!(store.outcome().unwrap().unwrap_err().contains("thread"));
         assert!(store.open().is_none() && store.outcome().is_none());
+    }
+
+    fn on(disk: &SimulatedDisk) -> StateDir {
+        disk.create_dir(Path::new("/state")).unwrap();
+        let lock = tempfile::tempfile().unwrap();
+        StateDir::with(Arc::new(disk.clone()), Path::new("/state"), lock).unwrap()
+    }
+
+    /// Which checkpoint a store has once the disk answers again.
+    fn found_in_time(store: &mut dyn Store) -> Option<i64> {
+        let began = Instant::now();
+        loop {
+            let found = found(store);
+            if found.is_some() || began.elapsed() > Duration::from_mins(1) {
+                return found;
+            }
+        }
+    }
+
+    fn await_outcome(store: &mut dyn Store) -> Result<Written, String> {
+        let began = Instant::now();
+        while began.elapsed() < Duration::from_mins(1) {
+            if let Some(outcome) = store.outcome() {
+                return outcome;
+            }
+            store.wait(Duration::from_millis(10));
+        }
+        panic!("no outcome")
+    }
+
+    #[test]
+    fn a_disk_that_hangs_holds_nobody_up_for_long_and_the_checkpoint_stays() {
+        let disk = SimulatedDisk::default();
+        let mut state_dir = on(&disk);
+        write(&mut *store(&state_dir), 17).unwrap();
+        disk.hang();
+        let began = Instant::now();
+        for _ in 0..100 {
+            assert!(store(&state_dir).open().is_none());
+        }
+        assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+        disk.let_on();
+        assert_eq!(found_in_time(&mut *store(&state_dir)), Some(17));
+
+        // Once it is open, it hangs again; and then the process ends.
+        let mut opened = store(&state_dir).open().unwrap();
+        disk.hang();
+        let (read, refusal) = read_all(&mut opened);
+        assert!(refusal.is_none() && read == samples(17), "all of it was read when it was opened");
+        let mut last = store(&state_dir);
+        last.begin();
+        last.write(encode_in_pieces(Encoder::new(&stand()), &[]).concat()).unwrap();
+        last.finish();
+        state_dir.patience = Duration::from_millis(100);
+        let began = Instant::now();
+        drop(state_dir);
+        assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+        disk.let_on(); // for the thread, which goes on with what it was given
+        assert!(await_outcome(&mut *last).is_ok());
+    }
+
+    #[test]
+    fn whoever_opens_one_waits_for_its_own_partition_alone() {
+        let disk = SimulatedDisk::default();
+        let state_dir = on(&disk);
+        let [mut mine, mut other] = [3, 4].map(|partition| state_dir.store("schedules", partition));
+        write(&mut *mine, 17).unwrap();
+        disk.hold_up();
+        other.begin();
+        for piece in encode_in_pieces(Encoder::new(&Stand { partition: 4, ..stand() }), &samples(1)) {
+            other.write(piece).unwrap();
+        }
+        other.finish();
+        assert_eq!(found(&mut *mine), Some(17), "reading does not stand behind the other's writing");
+        assert!(other.open().is_none(), "that one cannot be seen yet");
+        // What was removed cannot be seen, whether it is removed yet or not.
+        mine.discard();
+        assert_eq!(found(&mut *mine), None);
+        disk.let_on();
+        assert_eq!(found(&mut *mine), None);
+        assert!(await_outcome(&mut *other).is_ok());
+        assert!(other.open().is_some());
+    }
+
+    #[test]
+    fn what_is_not_wanted_any_more_makes_room_even_if_the_disk_is_held_up() {
+        let disk = SimulatedDisk::default();
+        let state_dir = on(&disk);
+        disk.hold_up();
+        for _ in 0..10 {
+            let mut store = store(&state_dir);
+            store.begin();
+            let head = encode_in_pieces(Encoder::new(&stand()), &[]).concat();
+            assert!(store.write(head).is_ok());
+            while store.write(vec![0; 1 << 20]).is_ok() {}
+        }
+        assert!(state_dir.waiting.load(Ordering::Relaxed) <= LANE_BYTES + (2 << 20));
+        disk.let_on();
+    }
+
+    #[test]
+    fn a_thread_that_died_makes_a_checkpoint_fail_whatever_it_was_doing() {
+        for has_finished in [true, false] {
+            let disk = SimulatedDisk::default();
+            let state_dir = on(&disk);
+            let mut store = store(&state_dir);
+            disk.hold_up();
+            store.begin();
+            store.write(encode_in_pieces(Encoder::new(&stand()), &[]).concat()).unwrap();
+            while !has_finished && store.write(vec![0; 1 << 20]).is_ok() {}
+            if has_finished {
+                assert!(store.finish());
+            }
+            assert_eq!(store.outcome(), None);
+            disk.break_down();
+            disk.let_on();
+            let reason = await_outcome(&mut *store).unwrap_err();
+            assert!(reason.contains("thread"), "{reason}");
+            assert_eq!(store.outcome(), None, "said once");
+            store.begin();
+            assert!(store.write(vec![0; 9 << 20]).is_ok() && store.write(vec![0; 10]).is_ok());
+            assert!(store.outcome().unwrap().is_err());
+        }
+    }
+
+    #[test]
+    fn what_was_not_written_to_for_long_is_removed() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = StateDir::open(root.path()).unwrap();
+        let names = [("schedules", 3, "old"), ("schedules", 5, "young"), ("gone", 0, "of the future")];
+        let mut files = Vec::new();
+        for (topic, partition, _) in names {
+            let stand = Stand { topic: topic.to_owned(), partition, ..stand() };
+            let mut store = dir.store(topic, partition);
+            store.begin();
+            store.write(encode_in_pieces(Encoder::new(&stand), &[]).concat()).unwrap();
+            store.finish();
+            await_outcome(&mut *store).unwrap();
+            files.push(root.path().join(topic).join(partition.to_string()).join("1-1234567.ckpt"));
+        }
+        drop(dir);
+        let (now, day) = (SystemTime::now(), Duration::from_hours(24));
+        for (file, modified) in files.iter().zip([now - 8 * day, now - 6 * day, now + 30 * day]) {
+            OpenOptions::new().write(true).open(file).unwrap().set_modified(modified).unwrap();
+        }
+        drop(StateDir::open(root.path()).unwrap());
+        assert_eq!(files.iter().map(|file| file.exists()).collect::<Vec<_>>(), [false, true, true]);
     }
 }

@@ -44,7 +44,7 @@ enum State {
 struct Growing {
     file: Box<dyn DiskFile>,
     path: PathBuf,
-    offset: i64,
+    name: Name,
     bytes: u64,
     /// Those of them that may not be on the disk yet.
     unsynced: usize,
@@ -71,7 +71,6 @@ impl Writer {
                 self.abandon(&lane);
                 remove_all_but(None, &*self.disk, &lane.dir);
             }
-            Task::Answer(asker) => _ = asker.send(()), // who may not wait any more
         }
     }
 
@@ -139,7 +138,7 @@ impl Growing {
     /// Makes it the newest, and then the only one.
     fn complete(&mut self, disk: &dyn Disk, lane: &Lane) -> Result<Written, String> {
         self.file.sync().map_err(cannot("write", &self.path))?;
-        let name = Name::Complete(self.offset).to_string();
+        let name = Name { is_complete: true, ..self.name }.to_string();
         disk.rename(&self.path, &lane.dir.join(&name)).map_err(cannot("rename", &self.path))?;
         disk.sync_dir(&lane.dir).map_err(cannot("write", &lane.dir))?;
         remove_all_but(Some(&name), disk, &lane.dir);
@@ -159,10 +158,12 @@ fn begin(disk: &dyn Disk, lane: &Lane, first: &[u8]) -> Result<Growing, String> 
         ));
     };
     create_dirs(disk, &lane.dir)?;
+    let names = disk.list(&lane.dir).map_err(cannot("list", &lane.dir))?;
     let offset = decoder.stand().offset;
-    let path = lane.dir.join(Name::Unfinished(offset).to_string());
+    let name = Name { generation: Name::next_generation(&names), offset, is_complete: false };
+    let path = lane.dir.join(name.to_string());
     let file = disk.create(&path).map_err(cannot("create", &path))?;
-    Ok(Growing { file, path, offset, bytes: 0, unsynced: 0 })
+    Ok(Growing { file, path, name, bytes: 0, unsynced: 0 })
 }
 
 /// Creates a partition's directory, and its topic's, in the state directory.
@@ -207,14 +208,15 @@ fn cannot(what: &str, path: &Path) -> impl FnOnce(io::Error) -> String {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
+    use std::io::{Cursor, Read};
     use std::sync::mpsc::{Receiver, channel};
 
     use super::super::Stand;
     use super::super::encoder::Encoder;
-    use super::super::partition_files::newest;
+    use super::super::opening::newest;
     use super::super::samples::{Sample, encode_in_pieces, read_all, stand};
     use super::super::simulated_disk::{End, SimulatedDisk};
-    use super::super::state_dir::remove_unfinished;
+    use super::super::tidying::remove_unfinished;
     use super::*;
 
     const ROOT: &str = "/state";
@@ -230,13 +232,16 @@ mod tests {
     use Fate::{Abandoned, Finished, Left};
 
     /// Checkpoints one after the other: what they stand for, and what becomes of each.
-    const RUN: [(i64, Fate); 7] = [
+    ///
+    /// A topic that is made anew or cut begins again at lower offsets.
+    const RUN: [(i64, Fate); 8] = [
         (10, Finished),
         (20, Finished),
         (25, Abandoned),
         (20, Finished),
         (27, Left),
         (30, Finished),
+        (5, Finished),
         (40, Left),
     ];
 
@@ -294,7 +299,8 @@ mod tests {
 
         /// The number of the checkpoint that the next process reads.
         fn found(&self) -> Option<u64> {
-            let mut decoder = newest(&self.disk, &self.lane)?;
+            let (first, rest) = newest(&self.disk, &self.lane)?;
+            let mut decoder = Decoder::open(Cursor::new(first).chain(rest)).unwrap();
             let (samples, refusal) = read_all(&mut decoder);
             assert!(refusal.is_none(), "{refusal:?}");
             let number = decoder.stand().schedules;
@@ -341,7 +347,7 @@ mod tests {
                 assert_eq!(again.disk.files().len(), 1, "{case}: something is left behind");
             }
             if !disk.has_stopped() {
-                assert_eq!(last, Some(6), "or not all of the run was done");
+                assert_eq!(last, Some(7), "or not all of the run was done");
                 break;
             }
             steps += 1;
@@ -386,7 +392,7 @@ mod tests {
         });
         let outcomes: Vec<_> = outcomes.collect();
         let [(7, reason)] = &outcomes[..] else { panic!("{outcomes:?}") };
-        assert!(reason.starts_with("cannot write /state/schedules/3/10.tmp: "), "{reason}");
+        assert!(reason.starts_with("cannot write /state/schedules/3/1-10.tmp: "), "{reason}");
     }
 
     #[test]
