@@ -34,6 +34,8 @@ const WORTH_AGE: u32 = 4;
 const TRY_AGAIN_MS: u64 = 60_000;
 /// How long a checkpoint may wait for what its age is measured by.
 const RETENTION_PATIENCE_MS: u64 = 10_000;
+/// One of which the disk has taken nothing for so long is given up.
+const STUCK_MS: u64 = 60_000;
 /// While the disk has enough to do, so long until it is asked again.
 const BUSY: Duration = Duration::from_millis(5);
 
@@ -50,6 +52,8 @@ pub struct Checkpoints {
     /// The newest one that is complete.
     newest: Option<Newest>,
     stage: Stage,
+    /// When something of it was taken last, monotonic.
+    progress_ms: u64,
     /// Not before this time, monotonic.
     not_before_ms: u64,
 }
@@ -83,6 +87,8 @@ struct Walk {
     rest: Option<(Encoder, ListCursor)>,
     /// Blocks that the store has no room for yet.
     outbox: VecDeque<Vec<u8>>,
+    /// The store took nothing of it.
+    is_stuck: bool,
 }
 
 impl Checkpoints {
@@ -226,6 +232,7 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
     /// A step towards the next checkpoint, of some tenths of a millisecond.
     pub(super) fn step_checkpoint(&mut self) {
         let Some(store) = &mut self.checkpoints.store else { return };
+        let now_ms = self.clock.monotonic_ms();
         match std::mem::take(&mut self.checkpoints.stage) {
             Stage::Idle => self.begin_checkpoint(),
             Stage::Asked { taken } => match self.log.end_answer() {
@@ -237,20 +244,33 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
                         partition = self.partition,
                         "no checkpoint yet: {error}"
                     );
-                    self.checkpoints.not_before_ms = self.clock.monotonic_ms() + TRY_AGAIN_MS;
+                    self.checkpoints.not_before_ms = now_ms + TRY_AGAIN_MS;
                 }
             },
-            Stage::Reaching { taken, end } => self.checkpoints.stage = self.reach(taken, end),
-            Stage::Walking(mut walk) => {
-                self.checkpoints.stage = if walk.step(&self.shard, store.as_mut()) {
-                    Stage::Writing(walk.newest)
-                } else {
-                    Stage::Walking(walk)
-                };
+            Stage::Reaching { taken, end } => {
+                self.checkpoints.progress_ms = now_ms;
+                self.checkpoints.stage = self.reach(taken, end);
             }
-            Stage::Writing(newest) => self.checkpoints.stage = Stage::Writing(newest),
+            Stage::Walking(mut walk) => {
+                let is_handed_over = walk.step(&self.shard, store.as_mut());
+                if !walk.is_stuck {
+                    self.checkpoints.progress_ms = now_ms;
+                }
+                self.checkpoints.stage =
+                    if is_handed_over { Stage::Writing(walk.newest) } else { Stage::Walking(walk) };
+            }
+            Stage::Writing(newest) => {
+                while store.spare().is_some() {
+                    self.checkpoints.progress_ms = now_ms;
+                }
+                self.checkpoints.stage = Stage::Writing(newest);
+            }
         }
         self.hear_of_checkpoint();
+        let is_under_way = matches!(self.checkpoints.stage, Stage::Walking(_) | Stage::Writing(_));
+        if is_under_way && now_ms >= self.checkpoints.progress_ms + STUCK_MS {
+            self.fail_checkpoint("the disk has taken nothing for a minute");
+        }
     }
 
     fn begin_checkpoint(&mut self) {
@@ -296,6 +316,7 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
             newest: Newest { offset: stand.offset, taken, bytes: None },
             rest: Some((Encoder::new(&stand), ListCursor::default())),
             outbox: VecDeque::new(),
+            is_stuck: false,
         }))
     }
 
@@ -318,19 +339,23 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
             }
             // Of one that was given up.
             (Ok(_), stage) => self.checkpoints.stage = stage,
-            (Err(reason), _) => {
-                self.checkpoints.not_before_ms = now_ms + TRY_AGAIN_MS;
-                if let Some(store) = &mut self.checkpoints.store {
-                    store.abandon();
-                }
-                self.counters.checkpoints.of(CheckpointOutcome::Failed).increment();
-                tracing::warn!(
-                    topic = self.topic,
-                    partition = self.partition,
-                    "no checkpoint was written, the one before stays: {reason}"
-                );
-            }
+            (Err(reason), _) => self.fail_checkpoint(&reason),
         }
+    }
+
+    /// The one that is under way is given up.
+    fn fail_checkpoint(&mut self, reason: &str) {
+        self.checkpoints.stage = Stage::Idle;
+        self.checkpoints.not_before_ms = self.clock.monotonic_ms() + TRY_AGAIN_MS;
+        if let Some(store) = &mut self.checkpoints.store {
+            store.abandon();
+        }
+        self.counters.checkpoints.of(CheckpointOutcome::Failed).increment();
+        tracing::warn!(
+            topic = self.topic,
+            partition = self.partition,
+            "no checkpoint was written, the one before stays: {reason}"
+        );
     }
 }
 
@@ -340,11 +365,13 @@ const LOOK_EVERY_MS: u64 = 1_000;
 impl Walk {
     /// Encodes a piece more of the set and hands over what the store has room for. True: all of it is handed over.
     fn step(&mut self, shard: &Shard, store: &mut dyn Store) -> bool {
+        self.is_stuck = !self.outbox.is_empty();
         while let Some(block) = self.outbox.pop_front() {
             if let Err(block) = store.write(block) {
                 self.outbox.push_front(block);
                 return false;
             }
+            self.is_stuck = false;
         }
         let Some((mut encoder, cursor)) = self.rest.take() else { return store.finish() };
         while let Some(spare) = store.spare() {
