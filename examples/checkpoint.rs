@@ -1,8 +1,8 @@
 //! What a checkpoint costs, and how fast a set is filled from one:
 //! `cargo run --release --example checkpoint -- 10000000`; `--help` tells what else can be asked.
 //!
-//! Memory only: what the disk takes is the disk's. So the file and two sets have to fit. Times are CPU time of the one thread,
-//! which other processes cannot lengthen much; page faults are in them.
+//! Memory only, unless a directory is named: what the disk takes is the disk's. So the file and two sets have to fit. Times are CPU
+//! time of the one thread, which other processes cannot lengthen much; page faults are in them.
 #![allow(clippy::disallowed_methods, reason = "a program that measures")]
 #![allow(clippy::unwrap_used, reason = "a program that measures")]
 
@@ -10,10 +10,13 @@
 #[allow(unreachable_pub, reason = "it is the benches'")]
 mod shuffle;
 
-use std::time::Duration;
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use clap::Parser;
-use kafka_message_scheduler::checkpoint::{Decoder, Encoder, Kept, Moment, Stand};
+use kafka_message_scheduler::checkpoint::{Decoder, Encoder, Kept, Moment, Stand, StateDir};
 use kafka_message_scheduler::engine::{ListCursor, PendingSet};
 use kafka_message_scheduler::schedule::{DueTime, Format, Headers, Schedule};
 use mimalloc::MiMalloc;
@@ -61,6 +64,10 @@ struct Options {
     #[arg(long, value_name = "NAME", default_value = "")]
     way: String,
 
+    /// Reads the file from this directory, too: by itself, and ahead on a thread of its own
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+
     /// How often everything is measured
     #[arg(long, value_name = "N", default_value_t = 3)]
     rounds: usize,
@@ -74,7 +81,10 @@ fn main() {
     for _ in 0..options.rounds {
         walk(&set);
         let file = encode(&set);
-        decode(&file);
+        decode("decode alone", &file[..]);
+        if let Some(dir) = &options.dir {
+            read_from_disk(&file, dir);
+        }
         for way in [
             Way { name: "same seed, laid out", has_same_seed: true, is_laid_out: true, is_warmed: false },
             Way {
@@ -180,9 +190,9 @@ fn pieces(name: &str, set: &PendingSet, mut next: impl FnMut(&PendingSet, ListCu
 }
 
 /// What it takes to read a file, without doing anything with it.
-fn decode(file: &[u8]) {
-    let started = Clock::now();
-    let mut decoder = Decoder::open(file).unwrap();
+fn decode(name: &str, source: impl Read) {
+    let (started, began) = (Clock::now(), Instant::now());
+    let mut decoder = Decoder::open(source).unwrap();
     let (mut count, mut sum) = (0, 0);
     while let Some(block) = decoder.next_block().unwrap() {
         for kept in block.schedules() {
@@ -192,7 +202,38 @@ fn decode(file: &[u8]) {
         }
     }
     std::hint::black_box(sum);
-    report("decode alone", count, started.elapsed(), "");
+    report(name, count, started.elapsed(), &format!("{:.2} s by the clock", began.elapsed().as_secs_f64()));
+}
+
+/// What it takes to read a file that the page cache mostly has.
+fn read_from_disk(file: &[u8], dir: &Path) {
+    const AT_ONCE: usize = 1 << 20;
+    let state = StateDir::open(dir).unwrap();
+    let mut store = state.store("schedules", 0);
+    store.begin();
+    for piece in file.chunks(AT_ONCE) {
+        let mut piece = piece.to_vec();
+        while let Err(refused) = store.write(piece) {
+            piece = refused;
+            store.wait(Duration::from_millis(100));
+        }
+    }
+    while !store.finish() {}
+    while store.outcome().map(Result::unwrap).is_none() {
+        store.wait(Duration::from_millis(100));
+    }
+    let path = fs::read_dir(dir.join("schedules/0")).unwrap().next().unwrap().unwrap().path();
+    for _ in 0..2 {
+        decode("decode from the disk", File::open(&path).unwrap());
+        let mut opened = store.open().unwrap();
+        let (started, began, mut count) = (Clock::now(), Instant::now(), 0);
+        while let Some(block) = opened.next_block().unwrap() {
+            count += block.schedules().map(Result::unwrap).filter(|kept| kept.offset >= 0).count() as u64;
+        }
+        let by_the_clock = format!("{:.2} s by the clock", began.elapsed().as_secs_f64());
+        report("decode what is read ahead", count, started.elapsed(), &by_the_clock);
+    }
+    store.discard();
 }
 
 /// How a set is filled from a file.
