@@ -128,9 +128,10 @@ fn filled(options: &Options) -> PendingSet {
 fn walk(set: &PendingSet) {
     let mut sum = 0;
     pieces("walk alone", set, |set, cursor| {
-        set.snapshot(cursor, &mut |view, _| {
+        let next = set.snapshot(cursor, &mut |view, _| {
             sum += view.schedule.value.map_or(0, |value| value.iter().map(|&byte| u64::from(byte)).sum());
-        })
+        });
+        (next, Duration::ZERO)
     });
     std::hint::black_box(sum);
 }
@@ -162,12 +163,13 @@ fn encode(set: &PendingSet) -> Vec<u8> {
             file.extend_from_slice(&bytes);
             encoder.recycle(bytes);
         }
-        copying += started.elapsed();
-        next
+        let copied = started.elapsed();
+        copying += copied;
+        (next, copied)
     });
     file.extend(encoder.finish());
     println!(
-        "    of it {:.2} s to copy the file away; {} bytes, {:.1} a schedule",
+        "    and {:.2} s to copy the file away; {} bytes, {:.1} a schedule",
         copying.as_secs_f64(),
         file.len(),
         file.len() as f64 / set.len() as f64
@@ -175,18 +177,30 @@ fn encode(set: &PendingSet) -> Vec<u8> {
     file
 }
 
-/// Walks over a set, and says what it took and how long the longest piece.
-fn pieces(name: &str, set: &PendingSet, mut next: impl FnMut(&PendingSet, ListCursor) -> Option<ListCursor>) {
-    let (mut took, mut longest, mut count) = (Duration::ZERO, Duration::ZERO, 0);
+/// Walks over a set, and says what it took and how long the longest pieces. With each piece comes what of it does not count.
+fn pieces(
+    name: &str,
+    set: &PendingSet,
+    mut next: impl FnMut(&PendingSet, ListCursor) -> (Option<ListCursor>, Duration),
+) {
+    let mut pieces = Vec::new();
     let mut cursor = Some(ListCursor::default());
     while let Some(from) = cursor {
         let started = Clock::now();
-        cursor = next(set, from);
-        let piece = started.elapsed();
-        (took, longest, count) = (took + piece, longest.max(piece), count + 1);
+        let (rest, other) = next(set, from);
+        pieces.push(started.elapsed().saturating_sub(other));
+        cursor = rest;
     }
-    let pieces = format!("{count} pieces, the longest {} us", longest.as_micros());
-    report(name, set.len() as u64, took, &pieces);
+    pieces.sort_unstable();
+    let us = |part: usize| pieces[(pieces.len() - 1) * part / 1_000].as_micros();
+    let text = format!(
+        "{} pieces: median {} us, 99.9 % {} us, the longest {} us",
+        pieces.len(),
+        us(500),
+        us(999),
+        us(1_000)
+    );
+    report(name, set.len() as u64, pieces.iter().sum(), &text);
 }
 
 /// What it takes to read a file, without doing anything with it.
