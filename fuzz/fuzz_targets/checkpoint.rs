@@ -109,6 +109,9 @@ fn encode(schedules: &[Written]) -> Vec<u8> {
         hash_seed: 5,
         schedules: schedules.len() as u64,
         taken: Moment { wall_ms: 1, boot: None },
+        log_start: 0,
+        tombstone_retention_ms: 3_600_000,
+        read_as: String::new(),
     };
     let mut encoder = Encoder::new(&stand);
     let mut file = Vec::new();

@@ -117,6 +117,9 @@ pub(super) fn stand() -> Stand {
             wall_ms: 1_767_225_600_000,
             boot: Some(Boot { id: [7; 16], since_boot_ms: 86_400_000 }),
         },
+        log_start: 1_000,
+        tombstone_retention_ms: 3_600_000,
+        read_as: "Avro".to_owned(),
     }
 }
 

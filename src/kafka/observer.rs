@@ -9,9 +9,9 @@ use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 
-use super::LogError;
 use super::context::QuietContext;
 use super::ffi::{self, ErrorCode};
+use super::{LogError, Watermarks};
 
 /// Asks the cluster what a read-committed consumer cannot know. Shared by all shards.
 pub struct Observer {
@@ -55,12 +55,12 @@ impl Observer {
         Ok(Arc::new(Self { client, topic_ids, brokers, asked, answered }))
     }
 
-    /// The partition's high watermark, open transactions included.
-    pub fn end_offset(&self, topic: &str, partition: i32, wait: Duration) -> Result<i64, LogError> {
-        let (_, high) = self.client.fetch_watermarks(topic, partition, wait).map_err(|error| {
+    /// Where a partition begins and ends, open transactions included.
+    pub fn watermarks(&self, topic: &str, partition: i32, wait: Duration) -> Result<Watermarks, LogError> {
+        let (low, high) = self.client.fetch_watermarks(topic, partition, wait).map_err(|error| {
             LogError::Retriable(format!("cannot ask for the end of {topic}-{partition}: {error}"))
         })?;
-        Ok(high)
+        Ok(Watermarks { low, high })
     }
 
     /// The topic's ID; empty where the cluster has none.

@@ -11,7 +11,7 @@ use crate::engine::shard::{Applied, Phase, Shard};
 use crate::kafka::clock::ClockSteps;
 use crate::kafka::{Clock, Kind, Log, LogError, LogItem, TransactionError, Transactions};
 
-use super::checkpoints::{Checkpoints, doubtful};
+use super::checkpoints::Checkpoints;
 use super::command::{Answer, Command, CommandReceiver};
 use super::commands::{Waiting, answer};
 use super::fire::Firing;
@@ -103,8 +103,6 @@ pub struct Runner<L, T, C> {
     round_began_ms: Option<u64>,
     backoff_ms: u64,
     load_started_ms: Option<u64>,
-    /// How old what the load began with was: nothing, or a checkpoint.
-    pub(super) load_behind: Duration,
     pub(super) checkpoints: Checkpoints,
     /// When the first record of the load under way had been applied.
     first_applied_ms: Option<u64>,
@@ -159,7 +157,6 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
             round_began_ms: None,
             backoff_ms: 0,
             load_started_ms: None,
-            load_behind: Duration::ZERO,
             checkpoints,
             first_applied_ms: None,
             publish_at_ms: 0,
@@ -246,8 +243,9 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
         self.counters.fences.increment();
         self.firing.forget_destinations();
         // Only now: what the predecessor committed before it was fenced lies below this.
-        let target = self.patiently(|this| this.log.end_offset(SLICE * 4))?;
-        self.check_end(target)?;
+        let watermarks = self.patiently(|this| this.log.watermarks(SLICE * 4))?;
+        self.check_watermarks(watermarks)?;
+        let target = watermarks.high;
         self.status.records_to_apply.set(target);
         self.status.end_offset.set(target);
         self.status.set_phase(status::Phase::Loading);
@@ -281,6 +279,7 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
 
     fn catch_up(&mut self, target: i64) -> Result<(), Interrupted> {
         self.read(SLICE)?;
+        self.confirm_again()?;
         if self.first_applied_ms.is_none() && self.shard.applied() > 0 {
             self.first_applied_ms = Some(self.clock.monotonic_ms());
         }
@@ -295,19 +294,15 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
     /// A tombstone is kept for `delete.retention.ms`; a load that takes longer may have read a schedule whose tombstone
     /// was cleaned away before it was reached, and would fire it again.
     fn check_load_time(&self) -> Result<(), Interrupted> {
+        self.check_age()?;
         let (Some(started), Some(longest)) =
             (self.load_started_ms, self.settings.facts.tombstone_retention())
         else {
             return Ok(());
         };
-        let took = Duration::from_millis(self.clock.monotonic_ms() - started) + self.load_behind;
+        let took = Duration::from_millis(self.clock.monotonic_ms() - started);
         if took < longest {
             return Ok(());
-        }
-        if !self.load_behind.is_zero() {
-            return Err(doubtful(&format_args!(
-                "when what came after it was read, it was older than the topic's delete.retention.ms ({longest:?})"
-            )));
         }
         Err(Interrupted::Reload(format!(
             "loading took longer than the topic's delete.retention.ms ({longest:?}), so tombstones may have been cleaned \
@@ -317,7 +312,7 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
 
     fn went_live(&mut self) -> Result<(), Interrupted> {
         self.check_load_time()?;
-        self.load_behind = Duration::ZERO;
+        self.checkpoints.is_caught_up_with();
         let now_ms = self.clock.monotonic_ms();
         let took_ms = self.load_started_ms.take().map_or(0, |started| now_ms - started);
         let applying_ms = self.first_applied_ms.take().map_or(0, |first| now_ms - first);
@@ -452,7 +447,7 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
     }
 
     /// Asks the cluster until it answers; says what is missing.
-    fn patiently<R>(
+    pub(super) fn patiently<R>(
         &mut self,
         mut ask: impl FnMut(&mut Self) -> Result<R, LogError>,
     ) -> Result<R, Interrupted> {
