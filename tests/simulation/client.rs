@@ -13,7 +13,7 @@ use corosensei::Yielder;
 use kafka_message_scheduler::kafka::producer::{END_SUSPECT_AFTER, Mode};
 use kafka_message_scheduler::kafka::{
     Clock, Kind, Log, LogError, LogItem, LogRecord, Message, Resume, SendError, TransactionError,
-    Transactions, Uptime,
+    Transactions, Uptime, Watermarks,
 };
 use kafka_message_scheduler::schedule::Headers;
 use kafka_message_scheduler::scheduler::status::{PartitionStatus, Phase};
