@@ -136,3 +136,27 @@ impl Observer {
         self.brokers.load(Ordering::Relaxed)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
+    use super::*;
+    use crate::kafka::embedded::EmbeddedCluster;
+
+    #[test]
+    fn those_who_ask_together_are_not_answered_one_after_the_other() {
+        const WAIT: Duration = Duration::from_millis(500);
+        // It never answers a question about IDs.
+        let cluster = EmbeddedCluster::start(&[("s", 1)]).unwrap();
+        let config = ClientConfig::new().set("bootstrap.servers", cluster.bootstrap_servers()).clone();
+        let observer = Observer::new(&config, TopicIds::Known).unwrap();
+        let started = Instant::now();
+        std::thread::scope(|threads| {
+            for _ in 0..50 {
+                threads.spawn(|| observer.topic_id("s", WAIT).unwrap_err());
+            }
+        });
+        let took = started.elapsed();
+        assert!((WAIT..6 * WAIT).contains(&took), "{took:?}");
+    }
+}
