@@ -134,20 +134,39 @@ struct Damaged {
 struct Planned {
     schedule: Written,
     topic: Option<Name>,
-    /// So many times two kilobytes more, so that there are several blocks.
-    filling: u8,
+    /// Now and then large, so that there are several blocks.
+    size: u8,
 }
+
+/// From which size on a schedule is large.
+const LARGE: u8 = 240;
 
 #[derive(Arbitrary, Debug)]
 enum Damage {
-    Flip { at: u32, mask: u8 },
-    Cut { at: u32 },
-    Insert { at: u32, bytes: Vec<u8> },
+    Flip {
+        at: u32,
+        mask: u8,
+    },
+    Cut {
+        at: u32,
+    },
+    Insert {
+        at: u32,
+        bytes: Vec<u8>,
+    },
     /// A part is gone, or is there once more.
-    Remove { at: u32, len: u16 },
-    Repeat { at: u32, len: u16 },
+    Remove {
+        at: u32,
+        len: u16,
+    },
+    Repeat {
+        at: u32,
+        len: u16,
+    },
     /// From somewhere on, it is another file of the same.
-    Splice { at: u32 },
+    Splice {
+        at: u32,
+    },
 }
 
 fn damaged(plan: &Damaged) {
@@ -173,8 +192,8 @@ impl Planned {
         if let Some(topic) = &self.topic {
             schedule.topic = topic.text();
         }
-        if self.filling > 0 {
-            schedule.value.get_or_insert_default().resize(usize::from(self.filling) << 11, self.filling);
+        if self.size >= LARGE {
+            schedule.value.get_or_insert_default().resize(100 << 10, self.size);
         }
         schedule
     }
@@ -266,7 +285,9 @@ fn forged(blocks: &[Forged]) {
         let kind = u32::from(block.kind % 5);
         let content_at = (file.len() + FRAME_LEN) as u64;
         let (right_count, payload_at) = match (&block.content, kind) {
-            (Content::Heads(heads), _) => (heads.len() as u32, content_at + (content.len() + FRAME_LEN) as u64),
+            (Content::Heads(heads), _) => {
+                (heads.len() as u32, content_at + (content.len() + FRAME_LEN) as u64)
+            }
             (_, 1) => (0, content_at + (content.len() + FRAME_LEN) as u64),
             (_, 2) => (last_count, content_at),
             _ => (0, content_at),
