@@ -42,7 +42,7 @@ impl Clock {
     }
 
     fn elapsed(&self) -> Duration {
-        Self::now().0 - self.0
+        Self::now().0.saturating_sub(self.0)
     }
 }
 
@@ -119,7 +119,7 @@ fn walk(set: &PendingSet) {
     let mut sum = 0;
     pieces("walk alone", set, |set, cursor| {
         set.snapshot(cursor, &mut |view, _| {
-            sum += view.schedule.value.map_or(0, |value| value.iter().map(|&byte| u64::from(byte)).sum())
+            sum += view.schedule.value.map_or(0, |value| value.iter().map(|&byte| u64::from(byte)).sum());
         })
     });
     std::hint::black_box(sum);

@@ -78,7 +78,9 @@ impl Written {
     fn push_to(&self, encoder: &mut Encoder) {
         let packed = |pairs: &[(String, Option<Vec<u8>>)]| {
             let mut buf = HeadersBuf::new();
-            pairs.iter().for_each(|(name, value)| buf.push(name, value.as_deref()));
+            for (name, value) in pairs {
+                buf.push(name, value.as_deref());
+            }
             buf
         };
         let (headers, record_headers) = (packed(&self.headers), packed(&self.record_headers));
@@ -403,7 +405,9 @@ impl Head {
         if let Some((which, lie)) = self.lie {
             lengths[usize::from(which) % 6] = lie;
         }
-        lengths.iter().for_each(|&len| varint::write(heads, len));
+        for len in lengths {
+            varint::write(heads, len);
+        }
         if let Some(name) = name {
             varint::write_bytes(heads, name);
             *topics += 1;
@@ -420,7 +424,9 @@ impl Run {
         match self {
             Self::Headers(pairs) => {
                 let mut buf = HeadersBuf::new();
-                pairs.iter().for_each(|(name, value)| buf.push(&name.text(), value.as_deref()));
+                for (name, value) in pairs {
+                    buf.push(&name.text(), value.as_deref());
+                }
                 buf.as_headers().as_packed().to_vec()
             }
             Self::Bytes(bytes) => bytes.clone(),

@@ -87,7 +87,9 @@ pub(super) fn any_sample() -> impl Strategy<Value = Sample> {
     let headers = || {
         prop::collection::vec((any::<String>(), any::<Option<Vec<u8>>>()), 0..3).prop_map(|pairs| {
             let mut buf = HeadersBuf::new();
-            pairs.iter().for_each(|(name, value)| buf.push(name, value.as_deref()));
+            for (name, value) in &pairs {
+                buf.push(name, value.as_deref());
+            }
             buf
         })
     };

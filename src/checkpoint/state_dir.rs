@@ -386,14 +386,14 @@ mod tests {
         assert!(taken.iter().sum::<usize>() < TOTAL_BYTES + 4 * PIECE);
 
         disk.let_on();
-        stores[0].wait(Duration::from_secs(60));
+        stores[0].wait(Duration::from_mins(1));
         assert!(stores[0].spare().is_some_and(|buffer| buffer.is_empty() && buffer.capacity() > 0));
         for store in &mut stores[..4] {
             store.finish();
             let outcome = loop {
                 match store.outcome() {
                     Some(outcome) => break outcome,
-                    None => store.wait(Duration::from_secs(60)),
+                    None => store.wait(Duration::from_mins(1)),
                 }
             };
             assert!(outcome.is_ok(), "{outcome:?}");
