@@ -87,8 +87,8 @@ pub(super) fn any_sample() -> impl Strategy<Value = Sample> {
     let headers = || {
         prop::collection::vec((any::<String>(), any::<Option<Vec<u8>>>()), 0..3).prop_map(|pairs| {
             let mut buf = HeadersBuf::new();
-            for (name, value) in pairs {
-                buf.push(&name, value.as_deref());
+            for (name, value) in &pairs {
+                buf.push(name, value.as_deref());
             }
             buf
         })
