@@ -147,6 +147,9 @@ fn encode(set: &PendingSet) -> Vec<u8> {
         hash_seed: set.hash_seed(),
         schedules: set.len() as u64,
         taken: Moment { wall_ms: 1_767_225_600_000, boot: None },
+        log_start: 0,
+        tombstone_retention_ms: 3_600_000,
+        read_as: String::new(),
     };
     let mut encoder = Encoder::new(&stand);
     let mut file = Vec::with_capacity(set.payload_bytes() + set.payload_bytes() / 4);

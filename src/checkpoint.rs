@@ -76,6 +76,12 @@ pub struct Stand {
     pub schedules: u64,
     /// When `offset` was where the shard stood.
     pub taken: Moment,
+    /// Where the log began at that time. Where it begins later now, records were deleted that this is about.
+    pub log_start: i64,
+    /// How long the topic kept tombstones at that time, milliseconds.
+    pub tombstone_retention_ms: u64,
+    /// How records were read, in the reader's own words: read another way, other schedules might have come of them.
+    pub read_as: String,
 }
 
 /// One schedule of a checkpoint, borrowed.

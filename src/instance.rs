@@ -10,7 +10,9 @@ use std::time::Duration;
 use crate::admin;
 use crate::checkpoint::StateDir;
 use crate::config::Settings;
+use crate::kafka::Clock as _;
 use crate::kafka::client;
+use crate::kafka::clock::SystemClock;
 use crate::kafka::context::QuietContext;
 use crate::kafka::give_back_memory;
 use crate::kafka::observer::{Observer, TopicIds};
@@ -204,10 +206,11 @@ fn configuration_check(
         if settings.topics.create {
             create_topics(&topic_admin, &settings);
         }
+        let asked_ms = SystemClock::new().monotonic_ms();
         match topic_admin.tombstone_retention(&settings) {
             Ok(found) => {
                 for (topic, retention) in &found {
-                    facts[topic].set_tombstone_retention(*retention);
+                    facts[topic].set_tombstone_retention(*retention, asked_ms);
                 }
             }
             Err(error) => tracing::debug!("the topics' delete.retention.ms is not known: {error}"),

@@ -78,21 +78,35 @@ pub trait Log {
     /// The partition's high watermark as last heard, without asking; `None` before anything was heard.
     fn known_end(&self) -> Option<i64>;
 
-    /// The partition's high watermark, open transactions included.
-    fn end_offset(&mut self, wait: Duration) -> Result<i64, LogError>;
+    /// Where the partition begins and ends, open transactions included.
+    fn watermarks(&mut self, wait: Duration) -> Result<Watermarks, LogError>;
 
-    /// Asks for the same without waiting; [`end_answer`](Self::end_answer) has the answer later. Asked again, a question
-    /// that is not answered yet is forgotten.
-    fn ask_end(&mut self);
+    /// Asks for the same without waiting; [`watermarks_answer`](Self::watermarks_answer) has the answer later. Asked again, a
+    /// question that is not answered yet is forgotten.
+    fn ask_watermarks(&mut self);
 
-    /// The answer to [`ask_end`](Self::ask_end), once.
-    fn end_answer(&mut self) -> Option<Result<i64, LogError>>;
+    /// The answer to [`ask_watermarks`](Self::ask_watermarks), once.
+    fn watermarks_answer(&mut self) -> Option<Result<Watermarks, LogError>>;
+
+    /// Has the brokers check that the log is still the one that `resume` is about, which was read up to there at another
+    /// time. Called before anything is read, and maybe again until something is: nothing is handed over before they have
+    /// agreed, and if they do not, [`read`](Self::read) says that the position is gone.
+    fn confirm(&mut self, resume: Resume, wait: Duration) -> Result<(), LogError>;
 
     /// From where the log can be read on by whoever keeps what was handed over so far; `None` before the first record.
     fn resume(&mut self) -> Option<Resume>;
 
     /// The topic's ID, which a topic that is deleted and created again does not keep; empty where the cluster has none.
     fn topic_id(&mut self, wait: Duration) -> Result<String, LogError>;
+}
+
+/// Where a partition begins and ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Watermarks {
+    /// The first offset that is there. Compaction does not move it, deleting records does.
+    pub low: i64,
+    /// The high watermark: the next offset.
+    pub high: i64,
 }
 
 /// A place in a log to go on from.

@@ -295,6 +295,9 @@ impl Run {
             hash_seed: pending.hash_seed(),
             schedules: pending.len() as u64,
             taken: Moment { wall_ms: 1_767_225_600_000, boot: None },
+            log_start: 0,
+            tombstone_retention_ms: 3_600_000,
+            read_as: String::new(),
         };
         let encoder = Encoder::new(&stand);
         Snapshot { stand, encoder, cursor: Some(ListCursor::default()), file: Vec::new(), pieces: 0 }

@@ -78,7 +78,9 @@ impl Written {
     fn push_to(&self, encoder: &mut Encoder) {
         let packed = |pairs: &[(String, Option<Vec<u8>>)]| {
             let mut buf = HeadersBuf::new();
-            pairs.iter().for_each(|(name, value)| buf.push(name, value.as_deref()));
+            for (name, value) in pairs {
+                buf.push(name, value.as_deref());
+            }
             buf
         };
         let (headers, record_headers) = (packed(&self.headers), packed(&self.record_headers));
@@ -109,6 +111,9 @@ fn encode(schedules: &[Written]) -> Vec<u8> {
         hash_seed: 5,
         schedules: schedules.len() as u64,
         taken: Moment { wall_ms: 1, boot: None },
+        log_start: 0,
+        tombstone_retention_ms: 3_600_000,
+        read_as: String::new(),
     };
     let mut encoder = Encoder::new(&stand);
     let mut file = Vec::new();
@@ -134,20 +139,39 @@ struct Damaged {
 struct Planned {
     schedule: Written,
     topic: Option<Name>,
-    /// So many times two kilobytes more, so that there are several blocks.
-    filling: u8,
+    /// Now and then large, so that there are several blocks.
+    size: u8,
 }
+
+/// From which size on a schedule is large.
+const LARGE: u8 = 240;
 
 #[derive(Arbitrary, Debug)]
 enum Damage {
-    Flip { at: u32, mask: u8 },
-    Cut { at: u32 },
-    Insert { at: u32, bytes: Vec<u8> },
+    Flip {
+        at: u32,
+        mask: u8,
+    },
+    Cut {
+        at: u32,
+    },
+    Insert {
+        at: u32,
+        bytes: Vec<u8>,
+    },
     /// A part is gone, or is there once more.
-    Remove { at: u32, len: u16 },
-    Repeat { at: u32, len: u16 },
+    Remove {
+        at: u32,
+        len: u16,
+    },
+    Repeat {
+        at: u32,
+        len: u16,
+    },
     /// From somewhere on, it is another file of the same.
-    Splice { at: u32 },
+    Splice {
+        at: u32,
+    },
 }
 
 fn damaged(plan: &Damaged) {
@@ -173,8 +197,8 @@ impl Planned {
         if let Some(topic) = &self.topic {
             schedule.topic = topic.text();
         }
-        if self.filling > 0 {
-            schedule.value.get_or_insert_default().resize(usize::from(self.filling) << 11, self.filling);
+        if self.size >= LARGE {
+            schedule.value.get_or_insert_default().resize(100 << 10, self.size);
         }
         schedule
     }
@@ -217,81 +241,66 @@ impl Damage {
     }
 }
 
-/// A block that is checked right, and says anything.
+/// Part of a file whose checksums are right, and which no writer wrote.
 #[derive(Arbitrary, Debug)]
-struct Forged {
-    kind: u8,
-    /// What is said instead of what is right.
+enum Forged {
+    /// A pair of blocks, nearly right.
+    Pair { heads: Vec<Head>, lies: [Lies; 2], excess: Option<Vec<u8>> },
+    /// A block that says anything.
+    Block { kind: u8, content: Vec<u8>, lies: Lies },
+    /// An end mark, nearly right.
+    End { lies: Lies },
+}
+
+/// What a frame says instead of what is right.
+#[derive(Arbitrary, Debug, Default)]
+struct Lies {
     sequence: Option<u32>,
     payload_at: Option<u64>,
     count: Option<u32>,
     len: Option<u32>,
-    content: Content,
 }
 
-#[derive(Arbitrary, Debug)]
-enum Content {
-    Bytes(Vec<u8>),
-    Heads(Vec<Head>),
-    End,
-}
-
+/// A schedule, nearly right.
 #[derive(Arbitrary, Debug)]
 struct Head {
     numbers: [u8; 16],
     flags: u8,
-    lengths: [Length; 6],
-    name: Option<Vec<u8>>,
+    topic: Topic,
     id: Vec<u8>,
+    key: Vec<u8>,
+    value: Option<Vec<u8>>,
+    headers: [Run; 2],
+    /// One of the lengths, or the topic's number, is another.
+    lie: Option<(u8, i64)>,
 }
 
 #[derive(Arbitrary, Debug)]
-enum Length {
-    Small(u8),
-    Any(i64),
+enum Topic {
+    New(Vec<u8>),
+    Known(u8),
 }
 
-fn forged(blocks: &[Forged]) {
-    const END: usize = FRAME_LEN + 12;
-    let mut file = encode(&[]);
-    file.truncate(file.len() - END);
-    let identity: [u8; 16] = file[16..32].try_into().expect("the head's");
-    let (mut schedules, mut frames, mut last_count) = (0u64, crc32fast::Hasher::new(), 0);
-    for (sequence, block) in (0u32..).zip(blocks.iter().take(16)) {
-        let content = match &block.content {
-            Content::Bytes(bytes) => bytes.clone(),
-            Content::Heads(heads) => heads.iter().flat_map(Head::bytes).collect(),
-            Content::End => [&schedules.to_le_bytes()[..], &frames.clone().finalize().to_le_bytes()].concat(),
-        };
-        let kind = u32::from(block.kind % 5);
-        let content_at = (file.len() + FRAME_LEN) as u64;
-        let (right_count, payload_at) = match (&block.content, kind) {
-            (Content::Heads(heads), _) => (heads.len() as u32, content_at + (content.len() + FRAME_LEN) as u64),
-            (_, 1) => (0, content_at + (content.len() + FRAME_LEN) as u64),
-            (_, 2) => (last_count, content_at),
-            _ => (0, content_at),
-        };
-        let count = block.count.unwrap_or(right_count);
-        if kind == 1 {
-            schedules += u64::from(count);
-            last_count = count;
+#[derive(Arbitrary, Debug)]
+enum Run {
+    Headers(Vec<(Name, Option<Vec<u8>>)>),
+    Bytes(Vec<u8>),
+}
+
+fn forged(parts: &[Forged]) {
+    let mut file = Forgery::new();
+    for part in parts.iter().take(16) {
+        match part {
+            Forged::Pair { heads, lies, excess } => file.push_pair(heads, lies, excess.as_deref()),
+            Forged::Block { kind, content, lies } => {
+                let content_at = (file.bytes.len() + FRAME_LEN) as u64;
+                file.push_block(u32::from(kind % 5), content, content_at, 0, lies);
+            }
+            Forged::End { lies } => file.push_end(lies),
         }
-        let frame = Frame {
-            kind,
-            sequence: block.sequence.unwrap_or(sequence),
-            identity,
-            payload_at: block.payload_at.unwrap_or(payload_at),
-            count,
-            len: block.len.unwrap_or(content.len() as u32),
-        };
-        let frame = frame.bytes(&content);
-        if kind != 3 {
-            frames.update(&frame);
-        }
-        file.extend(frame);
-        file.extend(content);
     }
-    let (given, _) = read(&file);
+    file.push_end(&Lies::default());
+    let (given, _) = read(&file.bytes);
     // What is taken for a schedule is one: it can be written, and is read again.
     assert_eq!(read(&encode(&given)), (given, true));
 }
@@ -325,20 +334,105 @@ impl Frame {
     }
 }
 
+/// A file that is being forged.
+struct Forgery {
+    bytes: Vec<u8>,
+    identity: [u8; 16],
+    sequence: u32,
+    schedules: u64,
+    frames: crc32fast::Hasher,
+}
+
+impl Forgery {
+    fn new() -> Self {
+        const END_LEN: usize = FRAME_LEN + 12;
+        let mut bytes = encode(&[]);
+        bytes.truncate(bytes.len() - END_LEN);
+        let identity = bytes[16..32].try_into().expect("the head's");
+        Self { bytes, identity, sequence: 0, schedules: 0, frames: crc32fast::Hasher::new() }
+    }
+
+    fn push_pair(&mut self, heads: &[Head], [first, second]: &[Lies; 2], excess: Option<&[u8]>) {
+        let (mut head_bytes, mut payloads, mut topics) = (Vec::new(), Vec::new(), 0);
+        for head in heads {
+            head.write(&mut head_bytes, &mut payloads, &mut topics);
+        }
+        payloads.extend_from_slice(excess.unwrap_or_default());
+        let payload_at = (self.bytes.len() + FRAME_LEN + head_bytes.len() + FRAME_LEN) as u64;
+        let count = heads.len() as u32;
+        self.push_block(1, &head_bytes, payload_at, count, first);
+        self.push_block(2, &payloads, payload_at, count, second);
+        self.schedules += u64::from(count);
+    }
+
+    fn push_end(&mut self, lies: &Lies) {
+        let content =
+            [&self.schedules.to_le_bytes()[..], &self.frames.clone().finalize().to_le_bytes()].concat();
+        let content_at = (self.bytes.len() + FRAME_LEN) as u64;
+        self.push_block(3, &content, content_at, 0, lies);
+    }
+
+    fn push_block(&mut self, kind: u32, content: &[u8], payload_at: u64, count: u32, lies: &Lies) {
+        let frame = Frame {
+            kind,
+            sequence: lies.sequence.unwrap_or(self.sequence),
+            identity: self.identity,
+            payload_at: lies.payload_at.unwrap_or(payload_at),
+            count: lies.count.unwrap_or(count),
+            len: lies.len.unwrap_or(content.len() as u32),
+        };
+        let frame = frame.bytes(content);
+        if kind != 3 {
+            self.frames.update(&frame);
+        }
+        self.sequence += 1;
+        self.bytes.extend(frame);
+        self.bytes.extend_from_slice(content);
+    }
+}
+
 impl Head {
+    fn write(&self, heads: &mut Vec<u8>, payloads: &mut Vec<u8>, topics: &mut i64) {
+        heads.extend(self.numbers);
+        heads.push(if self.flags < 250 { self.flags & 3 } else { self.flags });
+        let [headers, record_headers] = self.headers.each_ref().map(Run::bytes);
+        let (number, name) = match &self.topic {
+            Topic::Known(number) if *topics > 0 => (i64::from(*number) % *topics, None),
+            Topic::Known(_) => (0, Some(&[][..])),
+            Topic::New(name) => (*topics, Some(&name[..])),
+        };
+        let value_len = self.value.as_ref().map_or(-1, |value| value.len() as i64);
+        let [id_len, key_len] = [&self.id, &self.key].map(|part| part.len() as i64);
+        let [headers_len, own_len] = [&headers, &record_headers].map(|part| part.len() as i64);
+        let mut lengths = [id_len, number, key_len, value_len, headers_len, own_len];
+        if let Some((which, lie)) = self.lie {
+            lengths[usize::from(which) % 6] = lie;
+        }
+        for len in lengths {
+            varint::write(heads, len);
+        }
+        if let Some(name) = name {
+            varint::write_bytes(heads, name);
+            *topics += 1;
+        }
+        heads.extend_from_slice(&self.id);
+        for part in [&self.key, self.value.as_ref().unwrap_or(&Vec::new()), &headers, &record_headers] {
+            payloads.extend_from_slice(part);
+        }
+    }
+}
+
+impl Run {
     fn bytes(&self) -> Vec<u8> {
-        let mut bytes = [&self.numbers[..], &[self.flags]].concat();
-        for length in &self.lengths {
-            let length = match *length {
-                Length::Small(small) => i64::from(small) - 1,
-                Length::Any(any) => any,
-            };
-            varint::write(&mut bytes, length);
+        match self {
+            Self::Headers(pairs) => {
+                let mut buf = HeadersBuf::new();
+                for (name, value) in pairs {
+                    buf.push(&name.text(), value.as_deref());
+                }
+                buf.as_headers().as_packed().to_vec()
+            }
+            Self::Bytes(bytes) => bytes.clone(),
         }
-        if let Some(name) = &self.name {
-            varint::write_bytes(&mut bytes, name);
-        }
-        bytes.extend(&self.id);
-        bytes
     }
 }

@@ -33,6 +33,9 @@ const SPARES: usize = 4;
 ///     hash_seed: 42,
 ///     schedules: 1,
 ///     taken: Moment { wall_ms: 1_767_225_600_000, boot: None },
+///     log_start: 0,
+///     tombstone_retention_ms: 3_600_000,
+///     read_as: String::new(),
 /// };
 /// let due = DueTime::from_epoch_ms(1_000);
 /// let schedule =

@@ -25,6 +25,9 @@
 //! | about how many schedules follow | 8 |
 //! | when it was taken: by the wall clock, epoch milliseconds, signed | 8 |
 //! | whether the other clock is known, 0 or 1; which start of the machine; milliseconds since | 1 + 16 + 8 |
+//! | where the log began, signed | 8 |
+//! | how long the topic kept tombstones, milliseconds | 8 |
+//! | how records were read | text |
 //!
 //! **Frame**, in front of every block and of the end mark:
 //!
@@ -276,6 +279,9 @@ pub(super) fn pack_stand(stand: &Stand) -> Vec<u8> {
     let boot = stand.taken.boot.unwrap_or(Boot { id: [0; 16], since_boot_ms: 0 });
     out.extend(boot.id);
     out.extend(boot.since_boot_ms.to_le_bytes());
+    out.extend(stand.log_start.to_le_bytes());
+    out.extend(stand.tombstone_retention_ms.to_le_bytes());
+    varint::write_bytes(&mut out, stand.read_as.as_bytes());
     out
 }
 
@@ -294,7 +300,22 @@ pub(super) fn unpack_stand(bytes: &[u8]) -> Option<Stand> {
     let has_boot = rest.flag()?;
     let boot = Boot { id: rest.array()?, since_boot_ms: u64::from_le_bytes(rest.array()?) };
     let taken = Moment { wall_ms, boot: Some(boot).filter(|_| has_boot) };
-    let stand = Stand { topic, partition, topic_id, offset, leader_epoch, hash_seed, schedules, taken };
+    let log_start = i64::from_le_bytes(rest.array()?);
+    let tombstone_retention_ms = u64::from_le_bytes(rest.array()?);
+    let read_as = rest.text()?;
+    let stand = Stand {
+        topic,
+        partition,
+        topic_id,
+        offset,
+        leader_epoch,
+        hash_seed,
+        schedules,
+        taken,
+        log_start,
+        tombstone_retention_ms,
+        read_as,
+    };
     rest.0.is_empty().then_some(stand)
 }
 

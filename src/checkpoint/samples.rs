@@ -87,8 +87,8 @@ pub(super) fn any_sample() -> impl Strategy<Value = Sample> {
     let headers = || {
         prop::collection::vec((any::<String>(), any::<Option<Vec<u8>>>()), 0..3).prop_map(|pairs| {
             let mut buf = HeadersBuf::new();
-            for (name, value) in pairs {
-                buf.push(&name, value.as_deref());
+            for (name, value) in &pairs {
+                buf.push(name, value.as_deref());
             }
             buf
         })
@@ -117,6 +117,9 @@ pub(super) fn stand() -> Stand {
             wall_ms: 1_767_225_600_000,
             boot: Some(Boot { id: [7; 16], since_boot_ms: 86_400_000 }),
         },
+        log_start: 1_000,
+        tombstone_retention_ms: 3_600_000,
+        read_as: "Avro".to_owned(),
     }
 }
 

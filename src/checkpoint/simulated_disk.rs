@@ -86,9 +86,10 @@ impl SimulatedDisk {
         self.state().bytes_left = Some(bytes);
     }
 
-    /// Writing waits until it is let on.
-    pub(super) fn hold_up(&self) {
+    /// Writing waits until what is returned is dropped.
+    pub(super) fn hold_up(&self) -> HeldUp {
         self.state().is_held_up = true;
+        HeldUp(self.clone())
     }
 
     /// Everything waits until it is let on, reading too.
@@ -158,6 +159,16 @@ impl SimulatedDisk {
             None => {}
         }
         Ok(state)
+    }
+}
+
+/// A disk that is held up.
+pub(super) struct HeldUp(SimulatedDisk);
+
+impl Drop for HeldUp {
+    fn drop(&mut self) {
+        self.0.state().is_held_up = false;
+        self.0.0.changed.notify_all();
     }
 }
 

@@ -359,7 +359,7 @@ mod tests {
         const PIECE: usize = 1 << 20;
         let disk = SimulatedDisk::default();
         let state_dir = on(&disk);
-        disk.hold_up();
+        let held_up = disk.hold_up();
         let mut stores: Vec<_> = (0..6).map(|partition| state_dir.store("schedules", partition)).collect();
         let mut taken = Vec::new();
         for (partition, store) in (0..).zip(&mut stores) {
@@ -385,7 +385,7 @@ mod tests {
         assert_eq!(taken[4..], [0, 0], "all together have as much as may wait");
         assert!(taken.iter().sum::<usize>() < TOTAL_BYTES + 4 * PIECE);
 
-        disk.let_on();
+        drop(held_up);
         stores[0].wait(Duration::from_mins(1));
         assert!(stores[0].spare().is_some_and(|buffer| buffer.is_empty() && buffer.capacity() > 0));
         for store in &mut stores[..4] {

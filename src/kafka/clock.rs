@@ -45,7 +45,9 @@ impl Clock for SystemClock {
 
     #[cfg(target_os = "linux")]
     fn uptime(&self) -> Option<Uptime> {
-        let boot_id = boot_id(&std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?)?;
+        static BOOT_ID: OnceLock<Option<[u8; 16]>> = OnceLock::new();
+        let read = || boot_id(&std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?);
+        let boot_id = (*BOOT_ID.get_or_init(read))?;
         let since = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
         let since_boot = Duration::new(since.tv_sec.try_into().ok()?, since.tv_nsec.try_into().ok()?);
         Some(Uptime { boot_id, since_boot_ms: since_boot.as_millis() as u64 })

@@ -8,12 +8,12 @@ use std::time::Duration;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::KafkaError;
-use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList, TopicPartitionListElem};
 
 use super::context::QuietContext;
 use super::ffi::{self, ErrorCode, NativeQueue, QueueItem, QueueWaker};
 use super::observer::Observer;
-use super::{Log, LogError, LogItem, LogRecord, Resume};
+use super::{Log, LogError, LogItem, LogRecord, Resume, Watermarks};
 
 /// One partition of a consumer, split off the consumer's main queue.
 pub struct PartitionLog<C: ConsumerContext + 'static> {
@@ -25,8 +25,8 @@ pub struct PartitionLog<C: ConsumerContext + 'static> {
     queue: NativeQueue,
     /// The offset after the last record handed over.
     after_record: i64,
-    /// Where the answer about the log's end will come.
-    end_asked: Option<Receiver<Result<i64, LogError>>>,
+    /// Where the answer about the log's ends will come.
+    watermarks_asked: Option<Receiver<Result<Watermarks, LogError>>>,
 }
 
 /// How long a question that nobody waits for may take.
@@ -63,7 +63,7 @@ impl<C: ConsumerContext + 'static> PartitionLog<C> {
             partition,
             queue,
             after_record: 0,
-            end_asked: None,
+            watermarks_asked: None,
         })
     }
 
@@ -124,6 +124,21 @@ impl<C: ConsumerContext + 'static> Log for PartitionLog<C> {
         self.resume().map_or(known, |native| known.max(native.offset))
     }
 
+    fn confirm(&mut self, resume: Resume, wait: Duration) -> Result<(), LogError> {
+        let Some(leader_epoch) = resume.leader_epoch else { return Ok(()) };
+        // An assignment with an epoch is not checked by librdkafka (its issue 5158); a seek with one is.
+        let mut place = TopicPartitionList::new();
+        let failed =
+            |error: KafkaError| LogError::Retriable(format!("cannot go to the checkpoint's place: {error}"));
+        place
+            .add_partition_offset(&self.topic, self.partition, Offset::Offset(resume.offset))
+            .map_err(failed)?;
+        ffi::set_leader_epoch(&mut place, &self.topic_c, self.partition, leader_epoch);
+        let answered = self.consumer.seek_partitions(place, wait).map_err(failed)?;
+        // Before the assignment has arrived in librdkafka's threads, it cannot seek.
+        answered.elements().iter().try_for_each(TopicPartitionListElem::error).map_err(failed)
+    }
+
     fn resume(&mut self) -> Option<Resume> {
         let position = || ffi::position(&self.consumer, &self.topic_c, self.partition);
         self.queue.has_started().then(position).flatten()
@@ -145,36 +160,36 @@ impl<C: ConsumerContext + 'static> Log for PartitionLog<C> {
         ffi::known_end(&self.consumer, &self.topic_c, self.partition)
     }
 
-    fn end_offset(&mut self, wait: Duration) -> Result<i64, LogError> {
-        self.observer.end_offset(&self.topic, self.partition, wait)
+    fn watermarks(&mut self, wait: Duration) -> Result<Watermarks, LogError> {
+        self.observer.watermarks(&self.topic, self.partition, wait)
     }
 
     #[allow(
         clippy::disallowed_methods,
         reason = "librdkafka asks on the thread that waits; this one has others to serve"
     )]
-    fn ask_end(&mut self) {
+    fn ask_watermarks(&mut self) {
         let (sender, receiver) = sync_channel(1);
-        self.end_asked = Some(receiver);
+        self.watermarks_asked = Some(receiver);
         let (observer, topic, partition) = (Arc::clone(&self.observer), self.topic.clone(), self.partition);
-        let asked = std::thread::Builder::new().name("ask-end".to_owned()).spawn(move || {
+        let asked = std::thread::Builder::new().name("ask-watermarks".to_owned()).spawn(move || {
             // Nobody listens any more when the partition was given up meanwhile.
-            let _ = sender.send(observer.end_offset(&topic, partition, ASK));
+            let _ = sender.send(observer.watermarks(&topic, partition, ASK));
         });
         if let Err(error) = asked {
             tracing::debug!("no thread to ask for the end of a partition: {error}");
         }
     }
 
-    fn end_answer(&mut self) -> Option<Result<i64, LogError>> {
-        let answer = match self.end_asked.as_ref()?.try_recv() {
+    fn watermarks_answer(&mut self) -> Option<Result<Watermarks, LogError>> {
+        let answer = match self.watermarks_asked.as_ref()?.try_recv() {
             Ok(answer) => answer,
             Err(TryRecvError::Empty) => return None,
             Err(TryRecvError::Disconnected) => Err(LogError::Retriable(
                 "nobody could be sent to ask for the end of the partition".to_owned(),
             )),
         };
-        self.end_asked = None;
+        self.watermarks_asked = None;
         Some(answer)
     }
 

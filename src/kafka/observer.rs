@@ -9,9 +9,9 @@ use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 
-use super::LogError;
 use super::context::QuietContext;
 use super::ffi::{self, ErrorCode};
+use super::{LogError, Watermarks};
 
 /// Asks the cluster what a read-committed consumer cannot know. Shared by all shards.
 pub struct Observer {
@@ -55,12 +55,12 @@ impl Observer {
         Ok(Arc::new(Self { client, topic_ids, brokers, asked, answered }))
     }
 
-    /// The partition's high watermark, open transactions included.
-    pub fn end_offset(&self, topic: &str, partition: i32, wait: Duration) -> Result<i64, LogError> {
-        let (_, high) = self.client.fetch_watermarks(topic, partition, wait).map_err(|error| {
+    /// Where a partition begins and ends, open transactions included.
+    pub fn watermarks(&self, topic: &str, partition: i32, wait: Duration) -> Result<Watermarks, LogError> {
+        let (low, high) = self.client.fetch_watermarks(topic, partition, wait).map_err(|error| {
             LogError::Retriable(format!("cannot ask for the end of {topic}-{partition}: {error}"))
         })?;
-        Ok(high)
+        Ok(Watermarks { low, high })
     }
 
     /// The topic's ID; empty where the cluster has none.
@@ -134,5 +134,29 @@ impl Observer {
     /// How many brokers the cluster has, as last heard when asked about a topic.
     pub fn brokers(&self) -> usize {
         self.brokers.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
+    use super::*;
+    use crate::kafka::embedded::EmbeddedCluster;
+
+    #[test]
+    fn those_who_ask_together_are_not_answered_one_after_the_other() {
+        const WAIT: Duration = Duration::from_millis(500);
+        // It never answers a question about IDs.
+        let cluster = EmbeddedCluster::start(&[("s", 1)]).unwrap();
+        let config = ClientConfig::new().set("bootstrap.servers", cluster.bootstrap_servers()).clone();
+        let observer = Observer::new(&config, TopicIds::Known).unwrap();
+        let started = Instant::now();
+        std::thread::scope(|threads| {
+            for _ in 0..50 {
+                threads.spawn(|| observer.topic_id("s", WAIT).unwrap_err());
+            }
+        });
+        let took = started.elapsed();
+        assert!((WAIT..6 * WAIT).contains(&took), "{took:?}");
     }
 }

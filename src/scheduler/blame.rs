@@ -24,7 +24,7 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
     pub(super) fn blame(&mut self, batch: &Batch, failures: &[(usize, SendError)]) {
         let alone = batch.careful || batch.entries.len() == 1;
         let is_silent = |(_, error): &(usize, SendError)| error.is_transient();
-        let others_answer = failures.iter().any(is_silent) && self.log.end_offset(SLICE).is_ok();
+        let others_answer = failures.iter().any(is_silent) && self.log.watermarks(SLICE).is_ok();
         for (tag, error) in failures {
             let Some(entry) = batch.entries.get(*tag) else { continue };
             if error.is_transient() {

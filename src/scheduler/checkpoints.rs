@@ -11,10 +11,10 @@ use std::collections::VecDeque;
 use std::io::Read;
 use std::time::Duration;
 
-use crate::checkpoint::{Boot, Decoder, Encoder, Kept, Moment, Stand, Store};
+use crate::checkpoint::{Boot, Decoder, Encoder, Kept, Moment, Refusal, Stand, Store};
 use crate::engine::ListCursor;
 use crate::engine::shard::Shard;
-use crate::kafka::{Clock, Log, Resume, Transactions, Uptime};
+use crate::kafka::{Clock, Log, Resume, Transactions, Uptime, Watermarks};
 
 use super::order::Order;
 use super::runner::{Interrupted, Runner, SLICE};
@@ -32,8 +32,15 @@ const WORTH_PART: usize = 8;
 const WORTH_AGE: u32 = 4;
 /// After something went wrong, the next attempt comes in so long.
 const TRY_AGAIN_MS: u64 = 60_000;
-/// How long a checkpoint may wait for what its age is measured by.
+/// How long a checkpoint may wait for what its age is measured by, which must not be older than…
 const RETENTION_PATIENCE_MS: u64 = 10_000;
+/// …this.
+const RETENTION_OLDEST_MS: u64 = 10_000;
+/// If the log does not go on, the brokers are asked again in so long whether it is still the same.
+const CONFIRM_AGAIN_MS: u64 = 10_000;
+/// How records are read. To be raised by whoever makes of any record something else than before: a checkpoint has only
+/// what was made of them.
+const READING: u32 = 1;
 /// One of which the disk has taken nothing for so long is given up.
 const STUCK_MS: u64 = 60_000;
 /// While the disk has enough to do, so long until it is asked again.
@@ -47,8 +54,8 @@ pub struct Checkpoints {
     interval: Duration,
     /// What the shard is to begin with.
     opened: Option<Opened>,
-    /// From where the log was read on after that.
-    began_at: Option<Resume>,
+    /// What it has begun with.
+    begun: Option<Begun>,
     /// The newest one that is complete.
     newest: Option<Newest>,
     stage: Stage,
@@ -56,6 +63,22 @@ pub struct Checkpoints {
     progress_ms: u64,
     /// Not before this time, monotonic.
     not_before_ms: u64,
+}
+
+/// The checkpoint that a shard has begun with.
+#[derive(Clone, Copy, Debug)]
+struct Begun {
+    /// From where the log was read on.
+    resume: Resume,
+    taken: Moment,
+    /// Where the log began then.
+    log_start: i64,
+    /// How long tombstones were kept then. What a later setting says does not hold for those that were cleaned before.
+    retention: Duration,
+    /// All that came after it was read.
+    is_caught_up: bool,
+    /// When the brokers are to be asked again whether the log is still the same (monotonic), if nothing was read until then.
+    confirm_at_ms: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -74,7 +97,7 @@ enum Stage {
     /// The end of the log was asked for after `taken`: what lies beyond it was written later.
     Asked { taken: Moment },
     /// That end is known; the shard has to have got there, for the age of a checkpoint to be that of what comes after it.
-    Reaching { taken: Moment, end: i64 },
+    Reaching { taken: Moment, watermarks: Watermarks },
     /// The set is being walked.
     Walking(Box<Walk>),
     /// Everything is handed over and is being written.
@@ -95,13 +118,19 @@ impl Checkpoints {
     /// Checkpoints kept in `store`, of which `opened` is the newest.
     #[must_use]
     pub fn new(store: Box<dyn Store>, opened: Option<Opened>, interval: Duration) -> Self {
-        let began_at = opened.as_ref().map(|opened| resume_at(opened.stand()));
-        Self { store: Some(store), interval, opened, began_at, ..Self::default() }
+        Self { store: Some(store), interval, opened, ..Self::default() }
     }
 
-    /// Where the shard began to read, if not at the beginning.
-    pub(super) fn began_at(&self) -> Option<i64> {
-        self.began_at.map(|resume| resume.offset)
+    /// All that came after what the shard has begun with is read.
+    pub(super) fn is_caught_up_with(&mut self) {
+        if let Some(begun) = &mut self.begun {
+            begun.is_caught_up = true;
+        }
+    }
+
+    /// What the shard has begun with, while not all that came after it is read.
+    fn doubted(&self) -> Option<&Begun> {
+        self.begun.as_ref().filter(|begun| !begun.is_caught_up)
     }
 
     /// When the newest complete one was taken, epoch milliseconds, and its size if it was written by this shard.
@@ -117,6 +146,17 @@ impl Checkpoints {
             Stage::Asked { .. } => Some(SLICE),
             Stage::Idle | Stage::Reaching { .. } | Stage::Writing(_) => None,
         }
+    }
+
+    /// Its content cannot be read: it is of no use to anybody.
+    fn refuse(&mut self, refusal: &Refusal) -> Interrupted {
+        // A disk that does not answer may have a good one.
+        if !matches!(refusal, Refusal::Unreadable(_))
+            && let Some(store) = &mut self.store
+        {
+            store.discard();
+        }
+        doubtful(refusal)
     }
 
     fn is_worth_it(&self, shard: &Shard, now: &Moment, least: i64, retention: Duration) -> bool {
@@ -146,19 +186,29 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
         let stand = opened.stand().clone();
         self.status.set_phase(status::Phase::Loading);
         let retention = self.retention_soon()?;
-        let age = self.trusted_age(&stand, retention)?;
-        let began_ms = self.clock.monotonic_ms();
+        self.check_stand(&stand)?;
+        let now_ms = self.clock.monotonic_ms();
+        self.checkpoints.begun = Some(Begun {
+            resume: resume_at(&stand),
+            taken: stand.taken,
+            log_start: stand.log_start,
+            retention: retention.min(Duration::from_millis(stand.tombstone_retention_ms)),
+            is_caught_up: false,
+            confirm_at_ms: now_ms + CONFIRM_AGAIN_MS,
+        });
+        self.check_age()?;
+        self.patiently(|this| this.log.confirm(resume_at(&stand), SLICE * 4))?;
         self.shard.lay_out(usize::try_from(stand.schedules).unwrap_or(usize::MAX));
         loop {
             self.status.beat();
             if self.control.order() != Order::Run {
                 return Err(Interrupted::Ordered);
             }
-            let block = opened.next_block().map_err(|refusal| doubtful(&refusal))?;
+            let block = opened.next_block().map_err(|refusal| self.checkpoints.refuse(&refusal))?;
             let Some(block) = block else { break };
             for kept in block.schedules() {
-                let Kept { id, offset, format, schedule, record_headers, held } =
-                    kept.map_err(|refusal| doubtful(&refusal))?;
+                let kept = kept.map_err(|refusal| self.checkpoints.refuse(&refusal))?;
+                let Kept { id, offset, format, schedule, record_headers, held } = kept;
                 if let Some(handle) = self.shard.restore(id, offset, format, &schedule, record_headers, held)
                 {
                     self.repairs.push_back(handle);
@@ -167,66 +217,108 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
             }
             self.publish_now_and_then();
         }
-        self.shard.reached(stand.offset);
-        self.load_behind = age;
+        // How far the log is applied, only the log can say: nothing is live before it has.
         self.checkpoints.newest = Some(Newest { offset: stand.offset, taken: stand.taken, bytes: None });
-        self.checkpoints.not_before_ms = began_ms + self.checkpoints.interval.as_millis() as u64;
+        self.checkpoints.not_before_ms = now_ms + self.checkpoints.interval.as_millis() as u64;
         self.counters.checkpoints.of(CheckpointOutcome::Restored).increment();
         tracing::info!(
             topic = self.topic,
             partition = self.partition,
             schedules = self.shard.pending().len(),
             offset = stand.offset,
-            age_s = age.as_secs(),
-            took_ms = self.clock.monotonic_ms() - began_ms,
+            taken_ms = stand.taken.wall_ms,
+            took_ms = self.clock.monotonic_ms() - now_ms,
             "began with a checkpoint"
         );
         Ok(())
     }
 
-    /// How long the topic keeps tombstones, which is asked for when the instance starts.
+    /// How long the topic keeps tombstones, by a recent answer.
     fn retention_soon(&mut self) -> Result<Duration, Interrupted> {
-        let give_up_ms = self.clock.monotonic_ms() + RETENTION_PATIENCE_MS;
+        let began_ms = self.clock.monotonic_ms();
         loop {
             self.status.beat();
-            if let Some(retention) = self.settings.facts.tombstone_retention() {
+            let since_ms = began_ms.saturating_sub(RETENTION_OLDEST_MS);
+            if let Some(retention) = self.settings.facts.tombstone_retention_since(since_ms) {
                 return Ok(retention);
             }
             if self.control.order() != Order::Run {
                 return Err(Interrupted::Ordered);
             }
-            if self.clock.monotonic_ms() > give_up_ms {
+            if self.clock.monotonic_ms() > began_ms + RETENTION_PATIENCE_MS {
                 return Err(doubtful(&"the topic's delete.retention.ms, which limits its age, is not known"));
             }
-            self.log.pause(SLICE);
+            self.log.pause(SLICE / 5);
         }
     }
 
-    fn trusted_age(&self, stand: &Stand, retention: Duration) -> Result<Duration, Interrupted> {
+    /// It has to be about this very topic, and about records that were read as this shard reads them.
+    fn check_stand(&self, stand: &Stand) -> Result<(), Interrupted> {
         if self.applier.topic_id() != Some(&stand.topic_id) {
             return Err(doubtful(&"the topic was deleted and created again"));
         }
-        let Some(age) = stand.taken.age(&moment(&self.clock)) else {
-            return Err(doubtful(&"by the clock it is from the future"));
-        };
-        if age >= retention {
+        if stand.read_as != self.read_as() {
             return Err(doubtful(&format_args!(
-                "it is {} s old, and the topic keeps tombstones for {} s (delete.retention.ms) only",
-                age.as_secs(),
-                retention.as_secs()
+                "records were read another way when it was taken ({}, now {})",
+                stand.read_as,
+                self.read_as()
             )));
         }
-        Ok(age)
+        Ok(())
     }
 
-    /// The log must not end before the checkpoint that the shard began with.
-    pub(super) fn check_end(&self, end: i64) -> Result<(), Interrupted> {
-        match self.checkpoints.began_at() {
-            Some(began_at) if end < began_at => {
-                Err(doubtful(&format_args!("it stands for offset {began_at}, and the log ends at {end}")))
-            }
-            _ => Ok(()),
+    /// How records are read, which decides what becomes of them.
+    fn read_as(&self) -> String {
+        let rejections = &self.settings.all.rejections.topic;
+        format!("{:?}, rejections to {rejections:?}, version {READING}", self.settings.format)
+    }
+
+    /// Tombstones of what came after the checkpoint that the shard has begun with must not have been cleaned away.
+    pub(super) fn check_age(&self) -> Result<(), Interrupted> {
+        let Some(begun) = self.checkpoints.doubted() else { return Ok(()) };
+        let Some(age) = begun.taken.age(&moment(&self.clock)) else {
+            return Err(doubtful(&"by the clock it is from the future"));
+        };
+        let retention = self.settings.facts.tombstone_retention().unwrap_or_default().min(begun.retention);
+        if age < retention {
+            return Ok(());
         }
+        Err(doubtful(&format_args!(
+            "it is {} s old, and the topic keeps tombstones for {} s (delete.retention.ms) only",
+            age.as_secs(),
+            retention.as_secs()
+        )))
+    }
+
+    /// The log must not end before the checkpoint that the shard has begun with, nor begin later than it did then.
+    pub(super) fn check_watermarks(&self, now: Watermarks) -> Result<(), Interrupted> {
+        let Some(Begun { resume, log_start, .. }) = self.checkpoints.doubted() else { return Ok(()) };
+        let Watermarks { low, high } = now;
+        if high < resume.offset {
+            let offset = resume.offset;
+            return Err(doubtful(&format_args!("it stands for offset {offset}, and the log ends at {high}")));
+        }
+        if low > *log_start {
+            return Err(doubtful(&format_args!(
+                "records were deleted from the log since: it began at offset {log_start}, now at {low}"
+            )));
+        }
+        Ok(())
+    }
+
+    /// Asks the brokers again whether the log is still the same, should the question have been lost.
+    pub(super) fn confirm_again(&mut self) -> Result<(), Interrupted> {
+        let now_ms = self.clock.monotonic_ms();
+        let has_read = self.shard.applied() > 0;
+        if let Some(begun) = &mut self.checkpoints.begun
+            && !has_read
+            && now_ms >= begun.confirm_at_ms
+        {
+            begun.confirm_at_ms = now_ms + CONFIRM_AGAIN_MS;
+            let resume = begun.resume;
+            self.patiently(|this| this.log.confirm(resume, SLICE * 4))?;
+        }
+        Ok(())
     }
 
     /// A step towards the next checkpoint, of some tenths of a millisecond.
@@ -235,9 +327,9 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
         let now_ms = self.clock.monotonic_ms();
         match std::mem::take(&mut self.checkpoints.stage) {
             Stage::Idle => self.begin_checkpoint(),
-            Stage::Asked { taken } => match self.log.end_answer() {
+            Stage::Asked { taken } => match self.log.watermarks_answer() {
                 None => self.checkpoints.stage = Stage::Asked { taken },
-                Some(Ok(end)) => self.checkpoints.stage = Stage::Reaching { taken, end },
+                Some(Ok(watermarks)) => self.checkpoints.stage = Stage::Reaching { taken, watermarks },
                 Some(Err(error)) => {
                     tracing::debug!(
                         topic = self.topic,
@@ -247,9 +339,9 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
                     self.checkpoints.not_before_ms = now_ms + TRY_AGAIN_MS;
                 }
             },
-            Stage::Reaching { taken, end } => {
+            Stage::Reaching { taken, watermarks } => {
                 self.checkpoints.progress_ms = now_ms;
-                self.checkpoints.stage = self.reach(taken, end);
+                self.checkpoints.stage = self.reach(taken, watermarks);
             }
             Stage::Walking(mut walk) => {
                 let is_handed_over = walk.step(&self.shard, store.as_mut());
@@ -284,19 +376,22 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
         self.checkpoints.not_before_ms = now_ms + LOOK_EVERY_MS;
         let taken = moment(&self.clock);
         if self.checkpoints.is_worth_it(&self.shard, &taken, self.settings.checkpoint_after, retention) {
-            self.log.ask_end();
+            self.log.ask_watermarks();
             self.checkpoints.stage = Stage::Asked { taken };
         }
     }
 
     /// The walk begins once what was written before `taken` is applied.
-    fn reach(&mut self, taken: Moment, end: i64) -> Stage {
-        let resume = self.log.resume().or(self.checkpoints.began_at);
-        let (Some(resume), Some(topic_id)) = (resume, self.applier.topic_id()) else {
-            return Stage::Reaching { taken, end };
+    fn reach(&mut self, taken: Moment, watermarks: Watermarks) -> Stage {
+        let began_at = self.checkpoints.begun.map(|begun| begun.resume);
+        let resume = self.log.resume().or(began_at);
+        let retention = self.settings.facts.tombstone_retention();
+        let (Some(resume), Some(topic_id), Some(retention)) = (resume, self.applier.topic_id(), retention)
+        else {
+            return Stage::Reaching { taken, watermarks };
         };
-        if resume.offset < end || self.shard.applied() < resume.offset {
-            return Stage::Reaching { taken, end };
+        if resume.offset < watermarks.high || self.shard.applied() < resume.offset {
+            return Stage::Reaching { taken, watermarks };
         }
         let pending = self.shard.pending();
         let stand = Stand {
@@ -308,6 +403,9 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
             hash_seed: pending.hash_seed(),
             schedules: pending.len() as u64,
             taken,
+            log_start: watermarks.low,
+            tombstone_retention_ms: retention.as_millis() as u64,
+            read_as: self.read_as(),
         };
         if let Some(store) = &mut self.checkpoints.store {
             store.begin();
@@ -400,6 +498,6 @@ impl Walk {
 }
 
 /// A checkpoint that is not to be trusted: it costs the time of a whole load, and nothing else.
-pub(super) fn doubtful(why: &dyn std::fmt::Display) -> Interrupted {
+fn doubtful(why: &dyn std::fmt::Display) -> Interrupted {
     Interrupted::Reload(format!("the checkpoint is passed over: {why}"))
 }

@@ -80,7 +80,7 @@ fn load(
     let mut applier = Applier::new(topic, partition, format, None);
     applier.identify(&log.topic_id(ASK)?);
     let counters = TopicCounters::default();
-    let target = log.end_offset(ASK)?;
+    let target = log.watermarks(ASK)?.high;
     let mut moved_ms = clock.monotonic_ms();
     while shard.applied() < target {
         let before = shard.applied();

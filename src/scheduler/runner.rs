@@ -11,7 +11,7 @@ use crate::engine::shard::{Applied, Phase, Shard};
 use crate::kafka::clock::ClockSteps;
 use crate::kafka::{Clock, Kind, Log, LogError, LogItem, TransactionError, Transactions};
 
-use super::checkpoints::{Checkpoints, doubtful};
+use super::checkpoints::Checkpoints;
 use super::command::{Answer, Command, CommandReceiver};
 use super::commands::{Waiting, answer};
 use super::fire::Firing;
@@ -23,6 +23,8 @@ use super::status::{self, PartitionStatus, TopicCounters, TransactionOutcome};
 
 /// How long any one call may block before the thread looks up: for orders, and to show that it lives.
 pub(super) const SLICE: Duration = Duration::from_millis(250);
+/// Fencing waits no longer at a time: there is a log to read.
+const FENCE_SLICE: Duration = Duration::from_millis(20);
 /// Sleeps are capped, so that a machine that was suspended notices the new time soon.
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 /// Records applied between two looks at the clock.
@@ -103,8 +105,6 @@ pub struct Runner<L, T, C> {
     round_began_ms: Option<u64>,
     backoff_ms: u64,
     load_started_ms: Option<u64>,
-    /// How old what the load began with was: nothing, or a checkpoint.
-    pub(super) load_behind: Duration,
     pub(super) checkpoints: Checkpoints,
     /// When the first record of the load under way had been applied.
     first_applied_ms: Option<u64>,
@@ -159,7 +159,6 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
             round_began_ms: None,
             backoff_ms: 0,
             load_started_ms: None,
-            load_behind: Duration::ZERO,
             checkpoints,
             first_applied_ms: None,
             publish_at_ms: 0,
@@ -242,18 +241,29 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
         self.identify_topic()?;
         self.restore()?;
         self.status.set_phase(status::Phase::Fencing);
-        self.until_answered(|this| this.transactions.fence(SLICE))?;
+        self.until_answered(Self::fence)?;
         self.counters.fences.increment();
         self.firing.forget_destinations();
         // Only now: what the predecessor committed before it was fenced lies below this.
-        let target = self.patiently(|this| this.log.end_offset(SLICE * 4))?;
-        self.check_end(target)?;
+        let watermarks = self.patiently(|this| this.log.watermarks(SLICE * 4))?;
+        self.check_watermarks(watermarks)?;
+        let target = watermarks.high;
         self.status.records_to_apply.set(target);
         self.status.end_offset.set(target);
         self.status.set_phase(status::Phase::Loading);
         self.shard.fenced(target);
         // Nothing new may have come since it was live before.
         if self.shard.phase() == Phase::Live { self.went_live() } else { Ok(()) }
+    }
+
+    /// Reads the log meanwhile: what it says holds whoever wrote it, and a load takes longer than fencing does.
+    fn fence(&mut self) -> Result<(), TransactionError> {
+        let outcome = self.transactions.fence(FENCE_SLICE);
+        if outcome.as_ref().is_err_and(|error| error.kind == Kind::Retriable) {
+            // If the log is gone, that is remembered.
+            self.pause(Duration::ZERO);
+        }
+        outcome
     }
 
     fn identify_topic(&mut self) -> Result<(), Interrupted> {
@@ -281,6 +291,7 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
 
     fn catch_up(&mut self, target: i64) -> Result<(), Interrupted> {
         self.read(SLICE)?;
+        self.confirm_again()?;
         if self.first_applied_ms.is_none() && self.shard.applied() > 0 {
             self.first_applied_ms = Some(self.clock.monotonic_ms());
         }
@@ -295,19 +306,15 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
     /// A tombstone is kept for `delete.retention.ms`; a load that takes longer may have read a schedule whose tombstone
     /// was cleaned away before it was reached, and would fire it again.
     fn check_load_time(&self) -> Result<(), Interrupted> {
+        self.check_age()?;
         let (Some(started), Some(longest)) =
             (self.load_started_ms, self.settings.facts.tombstone_retention())
         else {
             return Ok(());
         };
-        let took = Duration::from_millis(self.clock.monotonic_ms() - started) + self.load_behind;
+        let took = Duration::from_millis(self.clock.monotonic_ms() - started);
         if took < longest {
             return Ok(());
-        }
-        if !self.load_behind.is_zero() {
-            return Err(doubtful(&format_args!(
-                "when what came after it was read, it was older than the topic's delete.retention.ms ({longest:?})"
-            )));
         }
         Err(Interrupted::Reload(format!(
             "loading took longer than the topic's delete.retention.ms ({longest:?}), so tombstones may have been cleaned \
@@ -317,7 +324,7 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
 
     fn went_live(&mut self) -> Result<(), Interrupted> {
         self.check_load_time()?;
-        self.load_behind = Duration::ZERO;
+        self.checkpoints.is_caught_up_with();
         let now_ms = self.clock.monotonic_ms();
         let took_ms = self.load_started_ms.take().map_or(0, |started| now_ms - started);
         let applying_ms = self.first_applied_ms.take().map_or(0, |first| now_ms - first);
@@ -452,7 +459,7 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
     }
 
     /// Asks the cluster until it answers; says what is missing.
-    fn patiently<R>(
+    pub(super) fn patiently<R>(
         &mut self,
         mut ask: impl FnMut(&mut Self) -> Result<R, LogError>,
     ) -> Result<R, Interrupted> {

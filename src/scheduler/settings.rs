@@ -1,6 +1,6 @@
 //! What a shard needs to know of the settings, in the units it counts in.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -87,6 +87,9 @@ impl ShardSettings {
 #[derive(Debug, Default)]
 pub struct TopicFacts {
     tombstone_retention_ms: AtomicU64,
+    /// When that was asked for, monotonic.
+    retention_asked_ms: AtomicU64,
+    retention_wanted: AtomicBool,
     identity: Mutex<Option<Identity>>,
 }
 
@@ -97,9 +100,24 @@ struct Identity {
 }
 
 impl TopicFacts {
-    /// The topic keeps tombstones for so long.
-    pub fn set_tombstone_retention(&self, retention: Duration) {
+    /// The topic kept tombstones for so long when asked at `asked_ms` (monotonic), or later.
+    pub fn set_tombstone_retention(&self, retention: Duration, asked_ms: u64) {
         self.tombstone_retention_ms.store(retention.as_millis() as u64, Ordering::Relaxed);
+        self.retention_asked_ms.store(asked_ms, Ordering::Release);
+    }
+
+    /// [`tombstone_retention`](Self::tombstone_retention) as it was at `since_ms` or later. Otherwise it is asked for soon.
+    pub(super) fn tombstone_retention_since(&self, since_ms: u64) -> Option<Duration> {
+        if self.retention_asked_ms.load(Ordering::Acquire) >= since_ms {
+            return self.tombstone_retention();
+        }
+        self.retention_wanted.store(true, Ordering::Relaxed);
+        None
+    }
+
+    /// Whether somebody wants to know anew how long the topic keeps tombstones.
+    pub(super) fn take_retention_wanted(&self) -> bool {
+        self.retention_wanted.swap(false, Ordering::Relaxed)
     }
 
     /// The topic's `delete.retention.ms`: a load that takes longer is not to be trusted. `None` while it is not known.

@@ -1,6 +1,6 @@
 //! The owner of the shard threads: one for each partition that the consumer group hands this instance.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -87,6 +87,7 @@ impl Supervisor {
         let shards = Shards {
             blueprint,
             opened: HashMap::new(),
+            distrusted: HashSet::new(),
             running: HashMap::new(),
             reload_sender,
             failure: None,
@@ -145,10 +146,8 @@ impl Supervisor {
         let ended = {
             let mut shards = self.group.members();
             let ended = shards.end(concerned, Order::Drop);
-            // Whatever made the shard unusable, what it kept may be as wrong.
-            for (topic, partition) in &ended {
-                shards.discard_checkpoints(topic, *partition);
-            }
+            // What made the shard unusable may be as wrong in what it kept.
+            shards.distrusted.extend(ended.iter().cloned());
             ended
         };
         if !ended.is_empty() {
@@ -178,6 +177,8 @@ struct Shards {
     blueprint: Blueprint,
     /// Checkpoints of partitions about to be assigned, and where they are kept.
     opened: HashMap<Partition, (Box<dyn Store>, Option<Opened>)>,
+    /// Partitions that are to be loaded from the log alone, the next time.
+    distrusted: HashSet<Partition>,
     running: HashMap<Partition, ShardThread>,
     reload_sender: Sender<Reload>,
     /// Said at the next poll: the group calls back from within one.
@@ -194,7 +195,8 @@ impl Members for Shards {
     fn resume(&mut self, partition: &Partition) -> Option<Resume> {
         let (topic, number) = partition;
         let mut store = self.blueprint.state.as_ref()?.store(topic, *number);
-        let opened = store.open();
+        let is_distrusted = self.distrusted.remove(partition);
+        let opened = (!is_distrusted).then(|| store.open()).flatten();
         let resume = opened.as_ref().map(|opened| resume_at(opened.stand()));
         self.opened.insert(partition.clone(), (store, opened));
         resume
@@ -285,12 +287,6 @@ impl Shards {
                 self.blueprint.status.release(&topic, partition);
                 self.failure = Some(SupervisorError::Thread { topic, partition, source });
             }
-        }
-    }
-
-    fn discard_checkpoints(&self, topic: &str, partition: i32) {
-        if let Some(state) = &self.blueprint.state {
-            state.store(topic, partition).discard();
         }
     }
 

@@ -57,6 +57,7 @@ fn watch(watched: &Watched, stop: &AtomicBool) {
                 }
                 changed |= seen == Seen::Missing || before.as_ref() != Some(&seen);
             }
+            changed |= facts.take_retention_wanted();
         }
         if changed {
             (watched.check_configuration)();

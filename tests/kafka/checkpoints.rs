@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
+use kafka_message_scheduler::checkpoint::{Decoder, Encoder, Stand};
+
 use crate::scene::{Dice, Scene, alone, payload};
 use crate::stage::await_metric;
 use crate::support::kms::{Kms, Settings};
@@ -54,6 +56,26 @@ impl Kept {
         let files = partitions.flat_map(|partition| fs::read_dir(partition.unwrap().path()).unwrap());
         let paths = files.map(|file| file.unwrap().path());
         paths.filter(|path| path.extension().is_some_and(|extension| extension == "ckpt")).collect()
+    }
+
+    /// Writes the checkpoints anew, with another stand.
+    fn change_stands(&self, change: impl Fn(Stand) -> Stand) {
+        for file in self.files() {
+            let bytes = fs::read(&file).unwrap();
+            let mut decoder = Decoder::open(&bytes[..]).unwrap();
+            let mut encoder = Encoder::new(&change(decoder.stand().clone()));
+            let mut changed = Vec::new();
+            while let Some(block) = decoder.next_block().unwrap() {
+                for kept in block.schedules() {
+                    encoder.push(&kept.unwrap());
+                    while let Some(full) = encoder.take() {
+                        changed.extend(full);
+                    }
+                }
+            }
+            changed.extend(encoder.finish());
+            fs::write(file, changed).unwrap();
+        }
     }
 
     /// An instance with this directory, whatever is in it, delivers.
@@ -193,6 +215,73 @@ fn one_that_is_older_than_tombstones_are_kept_is_passed_over() {
     kept.assert_passed_over("delete.retention.ms");
     kept.assert_it_fires();
     assert_eq!(scene.count_of(&payload("once", 1)), 1);
+}
+
+/// What the brokers are asked is whether there was such an epoch, and where it ended: so a log that was cut and grew again, past
+/// the checkpoint's offset, is not taken for the same.
+#[test]
+fn one_of_another_leader_epoch_is_passed_over() {
+    let kept = Kept::new("checkpoint-epoch", 1);
+    kept.write_ballast();
+    kept.take_one();
+    kept.change_stands(|stand| {
+        assert_eq!(stand.leader_epoch, Some(0), "brokers tell");
+        Stand { leader_epoch: Some(7), ..stand }
+    });
+    let mut kms = Kms::start(&kept.settings());
+    let line = kms.await_line("loading anew", PATIENCE);
+    assert!(line.contains("the log no longer holds the position"), "{line}");
+    await_metric(&kms, "kms_schedules_pending", &[], BALLAST as f64);
+    assert_eq!(kms.sigterm_and_wait().code(), Some(0));
+    kept.assert_it_fires();
+}
+
+#[test]
+fn one_whose_records_were_read_another_way_is_passed_over() {
+    let kept = Kept::new("checkpoint-format", 1);
+    kept.write_ballast();
+    {
+        // Whoever lists the topic as Avro by mistake rejects all of it.
+        let wrong = kept.settings().json_topics("").avro_topics(&kept.scene.schedules);
+        let mut kms = Kms::start_ready(&wrong);
+        kms.await_line("took a checkpoint", PATIENCE);
+        assert_eq!(kms.sigterm_and_wait().code(), Some(0));
+    }
+    let mut kms = Kms::start(&kept.settings());
+    let line = kms.await_line("passed over", PATIENCE);
+    assert!(line.contains("records were read another way"), "{line}");
+    await_metric(&kms, "kms_schedules_pending", &[], BALLAST as f64);
+    assert_eq!(kms.sigterm_and_wait().code(), Some(0));
+}
+
+/// What was purged stays so, although the log has not lost the checkpoint's offset.
+#[test]
+fn one_whose_records_were_deleted_from_the_log_is_passed_over() {
+    let kept = Kept::new("checkpoint-purged", 1);
+    let Scene { client, schedules, .. } = &kept.scene;
+    kept.write_ballast();
+    kept.take_one();
+    let mut configs = client.own_configs(schedules);
+    for (name, value) in [("cleanup.policy", "compact,delete"), ("retention.ms", "-1")] {
+        configs.insert(name.to_owned(), value.to_owned());
+    }
+    client.set_configs(schedules, &configs);
+    client.delete_records(schedules, 0, client.watermarks(schedules, 0).stable);
+    let kms = Kms::start(&kept.settings());
+    let line = kms.await_line("passed over", PATIENCE);
+    assert!(line.contains("records were deleted from the log"), "{line}");
+    await_metric(&kms, "kms_schedules_pending", &[], 0.0);
+}
+
+/// Tombstones that were cleaned while they were kept for a shorter time go when that is over, whatever is set since.
+#[test]
+fn one_that_is_older_than_tombstones_were_kept_then_is_passed_over() {
+    let kept = Kept::new("checkpoint-raised", 1);
+    kept.write_ballast();
+    kept.take_one();
+    kept.change_stands(|stand| Stand { tombstone_retention_ms: 1_000, ..stand });
+    thread::sleep(Duration::from_millis(1_100));
+    kept.assert_passed_over("and the topic keeps tombstones for 1 s");
 }
 
 #[test]

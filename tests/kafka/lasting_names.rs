@@ -1,7 +1,8 @@
 //! Instances with a lasting name in the group (`kafka.instance_id`).
 
 use std::collections::BTreeSet;
-use std::time::Instant;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::rebalances::await_shares;
 use crate::scene::Scene;
@@ -9,6 +10,8 @@ use crate::support::kms::{Kms, Settings};
 use crate::support::{PATIENCE, poll_until};
 
 const PARTITIONS: i32 = 6;
+/// Longer than it takes the others to notice that one has left the group, and shorter than a session.
+const AWAY: Duration = Duration::from_secs(3);
 
 /// Its session is long enough for a restart, and short enough for the last instance of a test, which waits for the ends of
 /// the sessions of those before it.
@@ -38,6 +41,7 @@ fn a_restart_moves_no_partition_and_disturbs_nobody() {
         } else {
             restarted.kill9();
         }
+        thread::sleep(AWAY);
         let started = Instant::now();
         restarted = Kms::start(&settings);
         await_live(&restarted, &own);

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::rebalances::{await_shares, live_partitions};
 use crate::scene::{Scene, alone};
-use crate::stage::{await_log, await_not_ready};
+use crate::stage::{await_log, await_metric, await_not_ready};
 use crate::support::kms::{Cost, Kms};
 use crate::support::{PATIENCE, now_ms, poll_until};
 
@@ -100,6 +100,8 @@ fn more_partitions_than_an_instance_should_own_are_served_and_said() {
     assert!(ready.contains("\"owned\":5"), "{ready}");
     await_log(&first, &["one instance alone would own more partitions", "2 are needed"]);
     await_log(&first, &["WARN", "not ready: 5 partitions are owned"]);
+    await_metric(&first, "kms_partition_phase", &[("phase", "live")], 5.0);
+    assert!(!first.is_ready(), "all are live, and they are too many");
     assert_eq!(first.metric("kms_partitions_limit_exceeded", &[]), Some(1.0));
     scene.pass_sentinels();
 

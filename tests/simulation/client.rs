@@ -13,7 +13,7 @@ use corosensei::Yielder;
 use kafka_message_scheduler::kafka::producer::{END_SUSPECT_AFTER, Mode};
 use kafka_message_scheduler::kafka::{
     Clock, Kind, Log, LogError, LogItem, LogRecord, Message, Resume, SendError, TransactionError,
-    Transactions, Uptime,
+    Transactions, Uptime, Watermarks,
 };
 use kafka_message_scheduler::schedule::Headers;
 use kafka_message_scheduler::scheduler::status::{PartitionStatus, Phase};
@@ -135,6 +135,11 @@ impl Position {
     pub fn at(next: i64) -> Self {
         Self { next, ..Self::default() }
     }
+
+    /// Whether anything was heard of the log: before, nobody knows whether it is still there.
+    fn has_started(&self) -> bool {
+        self.after_record > 0 || self.said_end.is_some()
+    }
 }
 
 pub struct SimLog<'y> {
@@ -142,8 +147,8 @@ pub struct SimLog<'y> {
     pub position: Rc<RefCell<Position>>,
     /// The end of the log before the partition was taken over.
     pub end_at_start: i64,
-    /// What the end was when it was asked for, and when the answer comes.
-    pub end_asked: Option<(i64, u64)>,
+    /// What the ends were when they were asked for, and when the answer comes.
+    pub watermarks_asked: Option<(Watermarks, u64)>,
 }
 
 impl SimLog<'_> {
@@ -243,7 +248,9 @@ impl Log for SimLog<'_> {
     fn position(&mut self) -> i64 {
         let position = {
             let position = self.position.borrow();
-            if position.fetched.is_empty() {
+            if !position.has_started() {
+                0
+            } else if position.fetched.is_empty() {
                 position.next.max(position.after_record)
             } else {
                 position.after_record
@@ -262,42 +269,53 @@ impl Log for SimLog<'_> {
         Some(self.seat.cluster.borrow().partitions[self.seat.partition].end)
     }
 
-    fn end_offset(&mut self, _wait: Duration) -> Result<i64, LogError> {
+    fn watermarks(&mut self, _wait: Duration) -> Result<Watermarks, LogError> {
         self.seat.sleep_a_latency();
         if self.seat.now_us() < self.seat.machine.cut_until_us.get() {
             return Err(LogError::Retriable("the network is cut".to_owned()));
         }
         let cluster = self.seat.cluster.borrow();
         let partition = &cluster.partitions[self.seat.partition];
-        Ok(if cluster.has(Planted::LiveAtLastStable) {
+        let high = if cluster.has(Planted::LiveAtLastStable) {
             partition.last_stable()
         } else if cluster.has(Planted::TargetBeforeFence) {
             self.end_at_start
         } else {
             partition.end
-        })
+        };
+        Ok(Watermarks { low: partition.start, high })
     }
 
-    fn ask_end(&mut self) {
+    fn ask_watermarks(&mut self) {
         let cluster = &mut *self.seat.cluster.borrow_mut();
         let answers_us = cluster.now_us + cluster.latency_us();
-        self.end_asked = Some((cluster.partitions[self.seat.partition].end, answers_us));
+        let partition = &cluster.partitions[self.seat.partition];
+        self.watermarks_asked = Some((Watermarks { low: partition.start, high: partition.end }, answers_us));
     }
 
-    fn end_answer(&mut self) -> Option<Result<i64, LogError>> {
-        let (end, answers_us) = self.end_asked?;
+    fn watermarks_answer(&mut self) -> Option<Result<Watermarks, LogError>> {
+        let (watermarks, answers_us) = self.watermarks_asked?;
         let now_us = self.seat.now_us();
         if now_us < answers_us {
             return None;
         }
-        self.end_asked = None;
+        self.watermarks_asked = None;
         let is_cut = now_us < self.seat.machine.cut_until_us.get();
-        Some(if is_cut { Err(LogError::Retriable("the network is cut".to_owned())) } else { Ok(end) })
+        Some(if is_cut { Err(LogError::Retriable("the network is cut".to_owned())) } else { Ok(watermarks) })
+    }
+
+    fn confirm(&mut self, _resume: Resume, _wait: Duration) -> Result<(), LogError> {
+        self.seat.sleep_a_latency();
+        let cluster = &mut *self.seat.cluster.borrow_mut();
+        if cluster.faulty && cluster.rng.permille(100) {
+            return Err(LogError::Retriable("not assigned yet".to_owned()));
+        }
+        Ok(())
     }
 
     fn resume(&mut self) -> Option<Resume> {
         let position = self.position.borrow();
-        let has_started = position.after_record > 0 || position.said_end.is_some();
+        let has_started = position.has_started();
         let offset = if position.fetched.is_empty() { position.next } else { position.after_record };
         let offset = offset.max(position.after_record);
         has_started.then_some(Resume { offset, leader_epoch: None })

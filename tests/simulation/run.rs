@@ -4,7 +4,7 @@
 mod questions;
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -103,6 +103,8 @@ struct Instance {
     frozen_until_us: u64,
     /// Which disk it has, if any.
     disk: Option<usize>,
+    /// Partitions whose shard had to load anew: the next begins with the log.
+    distrusted: BTreeSet<usize>,
     /// The group counts it in.
     is_member: bool,
 }
@@ -433,10 +435,11 @@ impl Run {
         let mode = self.plan.mode.unwrap_or_else(|| [Mode::Transactional, Mode::Plain][self.index(2)]);
         self.note(format_args!("instance {number} starts, {mode:?}"));
         let facts = Arc::new(TopicFacts::default());
-        facts.set_tombstone_retention(Duration::from_micros(RETENTION_US));
+        facts.set_tombstone_retention(Duration::from_micros(RETENTION_US), u64::MAX);
         let disk = self.plan.keeps.then(|| self.take_disk());
         self.instances.push(Instance {
             disk,
+            distrusted: BTreeSet::new(),
             mode,
             machine: Rc::new(Machine::default()),
             facts,
@@ -484,15 +487,15 @@ impl Run {
                 Some(earlier) if has(Planted::OldReader) => Rc::clone(&earlier.position),
                 _ => Rc::default(),
             };
-        let (mut checkpoints, mut hash_seed, mut begins_at) = (Checkpoints::default(), 7, 0);
+        let (mut checkpoints, mut hash_seed) = (Checkpoints::default(), 7);
         if let Some(mut store) = self.store(instance, partition) {
-            let opened = store.open();
+            let is_distrusted = self.instances[instance].distrusted.remove(&partition);
+            let opened = (!is_distrusted).then(|| store.open()).flatten();
             if let Some(opened) = &opened {
                 let stand = opened.stand();
                 self.note(format_args!("it has a checkpoint of offset {}", stand.offset));
                 hash_seed = stand.hash_seed;
-                begins_at = resume_at(stand).offset;
-                *position.borrow_mut() = Position::at(begins_at);
+                *position.borrow_mut() = Position::at(resume_at(stand).offset);
             }
             let interval = Duration::from_micros(self.random(0, 3 * SECOND_US));
             checkpoints = Checkpoints::new(Box::new(store), opened, interval);
@@ -540,10 +543,10 @@ impl Run {
                 is_revoked,
                 told_ms: Cell::new(i64::MIN),
                 fenced_at: Cell::new(0),
-                handed_over: Cell::new(begins_at),
+                handed_over: Cell::new(0),
                 figures: Arc::clone(&figures),
             });
-            let log = SimLog { seat: Rc::clone(&seat), position, end_at_start, end_asked: None };
+            let log = SimLog { seat: Rc::clone(&seat), position, end_at_start, watermarks_asked: None };
             let transactions = SimTransactions::new(Rc::clone(&seat), mode);
             let mut runner = Runner::new(
                 "schedules",
@@ -597,10 +600,8 @@ impl Run {
         let (instance, partition) = (*instance, self.actors[number].partition);
         self.note(format_args!("instance {instance} ends {partition}: {ended:?}"));
         self.kept.insert(instance << 8 | partition, shard);
-        if matches!(ended, Ended::Reload(_))
-            && let Some(mut store) = self.store(instance, partition)
-        {
-            store.discard();
+        if matches!(ended, Ended::Reload(_)) {
+            self.instances[instance].distrusted.insert(partition);
         }
         match self.owners[partition] {
             Owner::Leaving { actor, .. } if actor == number => self.hand_over(number),

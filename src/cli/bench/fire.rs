@@ -103,6 +103,7 @@ fn show(lab: &Lab, args: &FireArgs, rounds: &[Round]) -> anyhow::Result<ExitCode
         let asked = json!({
             "schedules": args.schedules(),
             "rate_per_second": args.rate,
+            "seconds": args.rate.map(|_| args.seconds),
             "destination_partitions": args.destination_partitions,
         });
         let own = json!({ "rounds": rounds, "summary": contest::summary(rounds), "faults": faults });

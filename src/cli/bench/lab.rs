@@ -93,6 +93,8 @@ impl Lab {
         settings.topics.json.clear();
         settings.topics.create = false;
         settings.output.headers = false;
+        // Or its writing would be measured, too; and one directory cannot be that of two instances.
+        settings.state.dir.clear();
         settings.metrics.listen = ([127, 0, 0, 1], 0).into();
         Ok(Self {
             settings,
