@@ -29,6 +29,8 @@ pub struct PartitionLog<C: ConsumerContext + 'static> {
     watermarks_asked: Option<Receiver<Result<Watermarks, LogError>>>,
 }
 
+/// Items that are looked through for a broker's refusal; before a seek has succeeded there are few.
+const LOOKED_THROUGH: usize = 1_000;
 /// How long a question that nobody waits for may take.
 const ASK: Duration = Duration::from_secs(10);
 
@@ -135,8 +137,24 @@ impl<C: ConsumerContext + 'static> Log for PartitionLog<C> {
             .map_err(failed)?;
         ffi::set_leader_epoch(&mut place, &self.topic_c, self.partition, leader_epoch);
         let answered = self.consumer.seek_partitions(place, wait).map_err(failed)?;
-        // Before the assignment has arrived in librdkafka's threads, it cannot seek.
-        answered.elements().iter().try_for_each(TopicPartitionListElem::error).map_err(failed)
+        let outcome = answered.elements().iter().try_for_each(TopicPartitionListElem::error);
+        if outcome.is_ok() {
+            // What came before comes again.
+            self.queue.forget();
+            return Ok(());
+        }
+        // It cannot seek before the assignment has arrived in librdkafka's threads, nor any more when a broker has refused the
+        // offset meanwhile. Then that lies in the queue.
+        let mut refused = None;
+        self.queue.read(Duration::ZERO, LOOKED_THROUGH, &mut |item| {
+            if let QueueItem::Error { code, reason } = item {
+                refused = Some(log_error(code, reason));
+            }
+        });
+        match refused {
+            Some(error @ LogError::OutOfRange(_)) => Err(error),
+            Some(LogError::Retriable(_)) | None => outcome.map_err(failed),
+        }
     }
 
     fn resume(&mut self) -> Option<Resume> {

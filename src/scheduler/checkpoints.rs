@@ -14,7 +14,7 @@ use std::time::Duration;
 use crate::checkpoint::{Boot, Decoder, Encoder, Kept, Moment, Refusal, Stand, Store};
 use crate::engine::ListCursor;
 use crate::engine::shard::Shard;
-use crate::kafka::{Clock, Log, Resume, Transactions, Uptime, Watermarks};
+use crate::kafka::{Clock, Log, LogError, Resume, Transactions, Uptime, Watermarks};
 
 use super::order::Order;
 use super::runner::{Interrupted, Runner, SLICE};
@@ -38,6 +38,8 @@ const RETENTION_PATIENCE_MS: u64 = 10_000;
 const RETENTION_OLDEST_MS: u64 = 10_000;
 /// If the log does not go on, the brokers are asked again in so long whether it is still the same.
 const CONFIRM_AGAIN_MS: u64 = 10_000;
+/// A partition whose log nobody confirms is loaded from its beginning after so long.
+const CONFIRM_PATIENCE_MS: u64 = 60_000;
 /// How records are read. To be raised by whoever makes of any record something else than before: a checkpoint has only
 /// what was made of them.
 const READING: u32 = 1;
@@ -197,7 +199,7 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
             confirm_at_ms: now_ms + CONFIRM_AGAIN_MS,
         });
         self.check_age()?;
-        self.patiently(|this| this.log.confirm(resume_at(&stand), SLICE * 4))?;
+        self.confirm(resume_at(&stand))?;
         self.shard.lay_out(usize::try_from(stand.schedules).unwrap_or(usize::MAX));
         loop {
             self.status.beat();
@@ -306,6 +308,17 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
         Ok(())
     }
 
+    /// Asks the brokers whether the log is still the one that was read up to there.
+    fn confirm(&mut self, resume: Resume) -> Result<(), Interrupted> {
+        let give_up_ms = self.clock.monotonic_ms() + CONFIRM_PATIENCE_MS;
+        self.patiently(|this| match this.log.confirm(resume, SLICE * 4) {
+            Err(LogError::Retriable(reason)) if this.clock.monotonic_ms() > give_up_ms => {
+                Err(LogError::OutOfRange(format!("nobody could confirm it: {reason}")))
+            }
+            answer => answer,
+        })
+    }
+
     /// Asks the brokers again whether the log is still the same, should the question have been lost.
     pub(super) fn confirm_again(&mut self) -> Result<(), Interrupted> {
         let now_ms = self.clock.monotonic_ms();
@@ -316,7 +329,7 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
         {
             begun.confirm_at_ms = now_ms + CONFIRM_AGAIN_MS;
             let resume = begun.resume;
-            self.patiently(|this| this.log.confirm(resume, SLICE * 4))?;
+            self.confirm(resume)?;
         }
         Ok(())
     }

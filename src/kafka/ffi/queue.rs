@@ -215,6 +215,12 @@ impl NativeQueue {
         unsafe { sys::rd_kafka_queue_length(self.queue.queue.as_ptr()) }
     }
 
+    /// Nothing of what was taken counts: reading begins anew somewhere.
+    pub(in crate::kafka) fn forget(&mut self) {
+        self.eof_offset = -1;
+        self.started = false;
+    }
+
     /// The highest end of the log that was reported; −1 before the first.
     pub(in crate::kafka) fn eof_offset(&self) -> i64 {
         self.eof_offset
