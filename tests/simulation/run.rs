@@ -629,9 +629,7 @@ impl Run {
         for partition in 0..self.owners.len() {
             let to = members[self.index(members.len())];
             match self.owners[partition] {
-                Owner::Nobody if self.instances[to].is_alive => self.start_shard(to, partition),
-                // Given to one that is dead, which the group finds out when it has not heard of it for long enough.
-                Owner::Nobody => {}
+                Owner::Nobody => self.start_shard(to, partition),
                 // Whoever has it then has to come to terms with it: a shard loaded anew would hide that it cannot.
                 Owner::Actor(_) if self.is_calm() => {}
                 Owner::Actor(actor) if self.actors[actor].instance == to && !self.permille(100) => {}
