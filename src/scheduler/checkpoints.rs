@@ -315,6 +315,7 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
             Err(LogError::Retriable(reason)) if this.clock.monotonic_ms() > give_up_ms => {
                 Err(LogError::OutOfRange(format!("nobody could confirm it: {reason}")))
             }
+            Err(gone @ LogError::OutOfRange(_)) => Err(LogError::OutOfRange(gone.to_string())),
             answer => answer,
         })
     }

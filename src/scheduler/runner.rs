@@ -23,8 +23,6 @@ use super::status::{self, PartitionStatus, TopicCounters, TransactionOutcome};
 
 /// How long any one call may block before the thread looks up: for orders, and to show that it lives.
 pub(super) const SLICE: Duration = Duration::from_millis(250);
-/// Fencing waits no longer at a time: there is a log to read.
-const FENCE_SLICE: Duration = Duration::from_millis(20);
 /// Sleeps are capped, so that a machine that was suspended notices the new time soon.
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 /// Records applied between two looks at the clock.
@@ -241,7 +239,7 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
         self.identify_topic()?;
         self.restore()?;
         self.status.set_phase(status::Phase::Fencing);
-        self.until_answered(Self::fence)?;
+        self.until_answered(|this| this.transactions.fence(SLICE))?;
         self.counters.fences.increment();
         self.firing.forget_destinations();
         // Only now: what the predecessor committed before it was fenced lies below this.
@@ -254,16 +252,6 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
         self.shard.fenced(target);
         // Nothing new may have come since it was live before.
         if self.shard.phase() == Phase::Live { self.went_live() } else { Ok(()) }
-    }
-
-    /// Reads the log meanwhile: what it says holds whoever wrote it, and a load takes longer than fencing does.
-    fn fence(&mut self) -> Result<(), TransactionError> {
-        let outcome = self.transactions.fence(FENCE_SLICE);
-        if outcome.as_ref().is_err_and(|error| error.kind == Kind::Retriable) {
-            // If the log is gone, that is remembered.
-            self.pause(Duration::ZERO);
-        }
-        outcome
     }
 
     fn identify_topic(&mut self) -> Result<(), Interrupted> {

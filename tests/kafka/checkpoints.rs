@@ -44,7 +44,12 @@ impl Kept {
     /// Lets an instance load the topic, with nothing on disk at first, and stops it once it has taken a checkpoint.
     fn take_one(&self) {
         let mut kms = Kms::start_ready(&self.settings());
-        kms.await_line("took a checkpoint", PATIENCE);
+        let partitions = f64::from(self.scene.client.partitions(&self.scene.schedules));
+        let written = poll_until(PATIENCE, || {
+            let written = kms.metric("kms_checkpoints_total", &[("outcome", "written")]);
+            (written >= Some(partitions)).then_some(())
+        });
+        assert!(written.is_some(), "each partition has its checkpoint");
         assert_eq!(kms.sigterm_and_wait().code(), Some(0));
         assert!(!self.files().is_empty(), "the checkpoint is on disk");
     }
