@@ -7,6 +7,9 @@
 //! At-least-once, a record may say which version it fires or repeats, and what it does depends on what was there before. There a
 //! checkpoint is like a log that was compacted meanwhile: a version that a later record has overtaken may be missing.
 
+#[path = "support/rng.rs"]
+mod rng;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use kafka_message_scheduler::checkpoint::{Decoder, Encoder, Kept, Moment, Stand};
@@ -14,26 +17,12 @@ use kafka_message_scheduler::engine::shard::{Change, Phase, Shard};
 use kafka_message_scheduler::engine::{BatchLimits, ListCursor, PendingSet};
 use kafka_message_scheduler::schedule::{DueTime, Format, Headers, HeadersBuf, Schedule};
 
+use rng::Rng;
+
 /// Steps between two pieces of a snapshot.
 const STEPS_A_PIECE: usize = 3_000;
 
 const SEEDS: u64 = 12;
-
-/// Plain pseudo-random numbers (`SplitMix64`), so that a seed is all it takes to see a run again.
-struct Numbers(u64);
-
-impl Numbers {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ mixed >> 31
-    }
-
-    fn below(&mut self, end: u64) -> u64 {
-        self.next() % end
-    }
-}
 
 /// A record of the log.
 struct Record {
@@ -154,7 +143,7 @@ enum Delivery {
 
 struct Run {
     delivery: Delivery,
-    numbers: Numbers,
+    numbers: Rng,
     log: Vec<Record>,
     next_offset: i64,
     /// How many records of the log the shard has read.
@@ -171,7 +160,7 @@ impl Run {
     fn new(seed: u64, delivery: Delivery) -> Self {
         let mut run = Self {
             delivery,
-            numbers: Numbers(seed),
+            numbers: Rng::new(seed),
             log: Vec::new(),
             next_offset: 0,
             read: 0,

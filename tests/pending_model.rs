@@ -5,6 +5,8 @@
 
 #[path = "pending_model/model.rs"]
 mod model;
+#[path = "support/rng.rs"]
+mod rng;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,20 +15,9 @@ use kafka_message_scheduler::schedule::{DueTime, Format, Headers, Schedule};
 use proptest::prelude::*;
 
 use model::{Run, Step};
+use rng::Rng;
 
 const NO_LIMITS: BatchLimits = BatchLimits { max_count: usize::MAX, max_bytes: usize::MAX };
-
-/// Plain pseudo-random numbers (`SplitMix64`), so that a seed is all it takes to see a run again.
-struct Numbers(u64);
-
-impl Numbers {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ mixed >> 31
-    }
-}
 
 proptest! {
     #[test]
@@ -41,7 +32,7 @@ fn hundreds_of_seeds_leave_set_and_model_equal() {
     for seed in 0..seeds {
         // Printed by the test harness if the seed fails.
         println!("seed {seed}");
-        let mut numbers = Numbers(seed);
+        let mut numbers = Rng::new(seed);
         Run::all((0..steps).map(|_| (numbers.next() as u8, numbers.next(), numbers.next())), 1);
     }
 }
@@ -83,7 +74,7 @@ fn every_pair_of_edge_times_is_met_exactly() {
 #[cfg_attr(miri, ignore = "too many schedules")]
 fn a_large_set_loses_and_invents_nothing() {
     const COUNT: u64 = 100_000;
-    let mut numbers = Numbers(1);
+    let mut numbers = Rng::new(1);
     let mut set = PendingSet::new(2);
     let mut model = BTreeMap::new();
     let mut offset = 0;

@@ -30,6 +30,8 @@ pub type Opened = Decoder<Box<dyn Read + Send>>;
 const WORTH_PART: usize = 8;
 /// One that is older than this part of the time that tombstones are kept is renewed, however little came since.
 const WORTH_AGE: u32 = 4;
+/// How often it is looked whether a new one is worth it.
+const LOOK_EVERY_MS: u64 = 1_000;
 /// After something went wrong, the next attempt comes in so long.
 const TRY_AGAIN_MS: u64 = 60_000;
 /// How long a checkpoint may wait for what its age is measured by, which must not be older than…
@@ -52,8 +54,6 @@ const BUSY: Duration = Duration::from_millis(5);
 #[derive(Default)]
 pub struct Checkpoints {
     store: Option<Box<dyn Store>>,
-    /// At most one is taken in so long.
-    interval: Duration,
     /// What the shard is to begin with.
     opened: Option<Opened>,
     /// What it has begun with.
@@ -119,8 +119,8 @@ struct Walk {
 impl Checkpoints {
     /// Checkpoints kept in `store`, of which `opened` is the newest.
     #[must_use]
-    pub fn new(store: Box<dyn Store>, opened: Option<Opened>, interval: Duration) -> Self {
-        Self { store: Some(store), interval, opened, ..Self::default() }
+    pub fn new(store: Box<dyn Store>, opened: Option<Opened>) -> Self {
+        Self { store: Some(store), opened, ..Self::default() }
     }
 
     /// All that came after what the shard has begun with is read.
@@ -221,7 +221,7 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
         }
         // How far the log is applied, only the log can say: nothing is live before it has.
         self.checkpoints.newest = Some(Newest { offset: stand.offset, taken: stand.taken, bytes: None });
-        self.checkpoints.not_before_ms = now_ms + self.checkpoints.interval.as_millis() as u64;
+        self.checkpoints.not_before_ms = now_ms + self.settings.checkpoint_interval.as_millis() as u64;
         self.counters.checkpoints.of(CheckpointOutcome::Restored).increment();
         tracing::info!(
             topic = self.topic,
@@ -439,7 +439,8 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
         match (outcome, std::mem::take(&mut self.checkpoints.stage)) {
             (Ok(written), Stage::Writing(newest)) => {
                 self.checkpoints.newest = Some(Newest { bytes: Some(written.bytes), ..newest });
-                self.checkpoints.not_before_ms = now_ms + self.checkpoints.interval.as_millis() as u64;
+                self.checkpoints.not_before_ms =
+                    now_ms + self.settings.checkpoint_interval.as_millis() as u64;
                 self.counters.checkpoints.of(CheckpointOutcome::Written).increment();
                 tracing::info!(
                     topic = self.topic,
@@ -470,9 +471,6 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
         );
     }
 }
-
-/// How often it is looked whether a new one is worth it.
-const LOOK_EVERY_MS: u64 = 1_000;
 
 impl Walk {
     /// Encodes a piece more of the set and hands over what the store has room for. True: all of it is handed over.

@@ -235,7 +235,7 @@ impl Shards {
         let (checkpoints, hash_seed) = match self.opened.remove(&(topic.clone(), partition)) {
             Some((store, opened)) => {
                 let kept_seed = opened.as_ref().map(|opened| opened.stand().hash_seed);
-                let checkpoints = Checkpoints::new(store, opened, settings.checkpoint_interval);
+                let checkpoints = Checkpoints::new(store, opened);
                 // In the order of the set it was taken from, which is that of a set with the same seed, it is put in fastest.
                 (checkpoints, kept_seed.unwrap_or_else(random_seed))
             }

@@ -279,10 +279,7 @@ fn foreign_transaction(round: &mut Round<'_>) {
 /// Deletes each partition's records up to the first that still means something.
 fn delete_what_is_done(round: &mut Round<'_>) {
     let Scene { client, schedules, .. } = &round.scene;
-    // The broker refuses to delete records of a topic that is only compacted.
-    let mut settings = client.own_configs(schedules);
-    settings.extend([("cleanup.policy", "compact,delete"), ("retention.ms", "-1")].map(owned));
-    client.set_configs(schedules, &settings);
+    client.allow_deleting_records(schedules);
     let there = round.scene.keep();
     for partition in 0..client.partitions(schedules) {
         let stable = client.watermarks(schedules, partition).stable;
@@ -292,10 +289,6 @@ fn delete_what_is_done(round: &mut Round<'_>) {
         let done = ours().find(matters).or_else(|| ours().next_back()).map_or(0, |seen| seen.offset);
         client.delete_records(schedules, partition, done);
     }
-}
-
-fn owned((name, value): (&str, &str)) -> (String, String) {
-    (name.to_owned(), value.to_owned())
 }
 
 /// Who takes over from an instance that is gone, and how soon, with this many schedules pending.

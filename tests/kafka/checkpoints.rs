@@ -200,9 +200,7 @@ fn one_that_is_older_than_tombstones_are_kept_is_passed_over() {
     const RETENTION_MS: i64 = 5_000;
     let kept = Kept::new("checkpoint-old", 1);
     let scene = &kept.scene;
-    let mut configs = scene.client.own_configs(&scene.schedules);
-    configs.insert("delete.retention.ms".to_owned(), RETENTION_MS.to_string());
-    scene.client.set_configs(&scene.schedules, &configs);
+    scene.client.change_configs(&scene.schedules, &[("delete.retention.ms", &RETENTION_MS.to_string())]);
     let due_ms = now_ms() + 12_000;
     scene.client.produce(&[scene.schedule("once", 1, due_ms)]);
     kept.take_one();
@@ -266,11 +264,7 @@ fn one_whose_records_were_deleted_from_the_log_is_passed_over() {
     let Scene { client, schedules, .. } = &kept.scene;
     kept.write_ballast();
     kept.take_one();
-    let mut configs = client.own_configs(schedules);
-    for (name, value) in [("cleanup.policy", "compact,delete"), ("retention.ms", "-1")] {
-        configs.insert(name.to_owned(), value.to_owned());
-    }
-    client.set_configs(schedules, &configs);
+    client.allow_deleting_records(schedules);
     client.delete_records(schedules, 0, client.watermarks(schedules, 0).stable);
     let kms = Kms::start(&kept.settings());
     let line = kms.await_line("passed over", PATIENCE);
@@ -295,11 +289,7 @@ fn one_that_lies_before_the_beginning_of_the_log_is_passed_over() {
     let Scene { client, schedules, .. } = &kept.scene;
     kept.write_ballast();
     kept.take_one();
-    let mut configs = client.own_configs(schedules);
-    for (name, value) in [("cleanup.policy", "compact,delete"), ("retention.ms", "-1")] {
-        configs.insert(name.to_owned(), value.to_owned());
-    }
-    client.set_configs(schedules, &configs);
+    client.allow_deleting_records(schedules);
     kept.write_ballast();
     client.delete_records(schedules, 0, client.watermarks(schedules, 0).stable);
     let mut kms = Kms::start(&kept.settings());

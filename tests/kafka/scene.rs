@@ -20,6 +20,7 @@ use crate::support::broker::Broker;
 use crate::support::client::{Client, Isolation, NewRecord, Place, Reader, Seen, unique};
 use crate::support::history::{History, Record, Verdict, Write, payload_id};
 use crate::support::kms::{Kms, Settings};
+use crate::support::rng::Rng;
 use crate::support::{PATIENCE, now_ms, poll_until};
 
 /// A schedule topic and a destination, both unique to a test, and everything that happens on them.
@@ -141,9 +142,7 @@ impl Scene {
 
     /// From now on compaction leaves the records of the last seconds alone.
     pub fn keep_young_records(&self) {
-        let mut settings = self.client.own_configs(&self.schedules);
-        settings.insert("min.compaction.lag.ms".to_owned(), "2000".to_owned());
-        self.client.set_configs(&self.schedules, &settings);
+        self.client.change_configs(&self.schedules, &[("min.compaction.lag.ms", "2000")]);
     }
 
     /// Remembers what the log holds now, and returns that, in order of partition and offset.
@@ -305,20 +304,16 @@ pub fn sleep_until(at_ms: i64) {
 }
 
 /// Numbers that look random and are the same in every run.
-pub struct Dice(u64);
+pub struct Dice(Rng);
 
 impl Dice {
     pub fn new(seed: u64) -> Self {
-        Self(seed)
+        Self(Rng::new(seed))
     }
 
     /// One of `range`.
     pub fn roll(&mut self, range: std::ops::Range<i64>) -> i64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        range.start + ((z ^ (z >> 31)) % range.end.abs_diff(range.start)) as i64
+        range.start + self.0.below(range.end.abs_diff(range.start)) as i64
     }
 }
 

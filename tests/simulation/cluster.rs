@@ -179,7 +179,16 @@ impl Cluster {
     /// How long a request or an answer takes now.
     pub fn latency_us(&mut self) -> u64 {
         let (least, most) = self.latency_us;
-        if self.faulty { self.rng.latency_us() } else { self.rng.between(least, most) }
+        if !self.faulty {
+            return self.rng.between(least, most);
+        }
+        // Mostly a millisecond, at times seconds.
+        match self.rng.below(1_000) {
+            0..900 => self.rng.between(100, 2_000),
+            900..980 => self.rng.between(2_000, 40_000),
+            980..996 => self.rng.between(40_000, 600_000),
+            _ => self.rng.between(600_000, 4_000_000),
+        }
     }
 
     pub fn schedule(&mut self, at_us: u64, event: Event) {

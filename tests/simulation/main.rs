@@ -27,6 +27,7 @@ mod disk;
 mod history;
 mod partition;
 mod planted;
+#[path = "../support/rng.rs"]
 mod rng;
 mod run;
 

@@ -491,6 +491,7 @@ impl Run {
                 _ => Rc::default(),
             };
         let (mut checkpoints, mut hash_seed) = (Checkpoints::default(), 7);
+        let mut checkpoint_interval = Duration::ZERO;
         if let Some(mut store) = self.store(instance, partition) {
             let is_distrusted = self.instances[instance].distrusted.remove(&partition);
             let opened = (!is_distrusted).then(|| store.open()).flatten();
@@ -500,8 +501,8 @@ impl Run {
                 hash_seed = stand.hash_seed;
                 *position.borrow_mut() = Position::at(resume_at(stand).offset);
             }
-            let interval = Duration::from_micros(self.random(0, 3 * SECOND_US));
-            checkpoints = Checkpoints::new(Box::new(store), opened, interval);
+            checkpoint_interval = Duration::from_micros(self.random(0, 3 * SECOND_US));
+            checkpoints = Checkpoints::new(Box::new(store), opened);
         }
         let mut shard = Shard::new(PendingSet::new(hash_seed));
         if has(Planted::StateKept)
@@ -525,8 +526,9 @@ impl Run {
         };
         let there = &self.instances[instance];
         let mode = there.mode;
+        let facts = Arc::clone(&there.facts);
         let settings =
-            Arc::new(ShardSettings { mode, facts: Arc::clone(&there.facts), ..(*self.settings).clone() });
+            Arc::new(ShardSettings { mode, facts, checkpoint_interval, ..(*self.settings).clone() });
         let (figures, counters) =
             (there.status.partition("schedules", partition as i32), there.status.counters("schedules"));
         let (cluster, machine) = (Rc::clone(&self.cluster), Rc::clone(&there.machine));

@@ -414,6 +414,19 @@ impl Client {
             .collect()
     }
 
+    /// Changes some settings of a topic; its others stay.
+    pub fn change_configs(&self, topic: &str, changes: &[(&str, &str)]) {
+        let mut configs = self.own_configs(topic);
+        configs.extend(changes.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+        self.set_configs(topic, &configs);
+    }
+
+    /// From now on [`delete_records`](Self::delete_records) works on a topic, which the broker refuses if it is only
+    /// compacted.
+    pub fn allow_deleting_records(&self, topic: &str) {
+        self.change_configs(topic, &[("cleanup.policy", "compact,delete"), ("retention.ms", "-1")]);
+    }
+
     /// Replaces the settings of a topic: what is not in `configs` goes back to the broker's default.
     pub fn set_configs(&self, topic: &str, configs: &BTreeMap<String, String>) {
         let alter = AlterConfig::new(ResourceSpecifier::Topic(topic));

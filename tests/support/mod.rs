@@ -15,6 +15,7 @@ pub mod http;
 pub mod kms;
 pub mod log;
 pub mod port;
+pub mod rng;
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 

@@ -1,4 +1,6 @@
-//! Where every decision of a run comes from.
+//! Where tests that roll dice get their numbers from.
+#![allow(dead_code, reason = "each test binary uses its own part of this")]
+#![allow(unreachable_pub, reason = "a module of test binaries has no outside")]
 
 /// A generator of numbers that look random: the same seed, the same numbers. `SplitMix64` (Steele, Lea, Flood 2014).
 #[derive(Clone, Debug)]
@@ -17,6 +19,11 @@ impl Rng {
         mixed ^ mixed >> 31
     }
 
+    /// A number less than `end`.
+    pub fn below(&mut self, end: u64) -> u64 {
+        self.next() % end
+    }
+
     /// A number from `least` to `most`, both included.
     pub fn between(&mut self, least: u64, most: u64) -> u64 {
         least + self.next() % (most - least + 1)
@@ -24,21 +31,11 @@ impl Rng {
 
     /// An index of something that has `len` elements.
     pub fn index(&mut self, len: usize) -> usize {
-        (self.next() % len as u64) as usize
+        self.below(len as u64) as usize
     }
 
     /// True `part` times of a thousand.
     pub fn permille(&mut self, part: u64) -> bool {
         self.next() % 1_000 < part
-    }
-
-    /// How long something takes that goes over the network, microseconds: mostly a millisecond, at times seconds.
-    pub fn latency_us(&mut self) -> u64 {
-        match self.next() % 1_000 {
-            0..900 => self.between(100, 2_000),
-            900..980 => self.between(2_000, 40_000),
-            980..996 => self.between(40_000, 600_000),
-            _ => self.between(600_000, 4_000_000),
-        }
     }
 }
