@@ -103,9 +103,7 @@ impl SimulatedDisk {
     }
 
     pub(super) fn let_on(&self) {
-        let mut state = self.state();
-        (state.is_held_up, state.is_hanging) = (false, false);
-        drop(state);
+        self.state().is_hanging = false;
         self.0.changed.notify_all();
     }
 
@@ -163,6 +161,7 @@ impl SimulatedDisk {
 }
 
 /// A disk that is held up.
+#[must_use = "it is held up for as long as this lives"]
 pub(super) struct HeldUp(SimulatedDisk);
 
 impl Drop for HeldUp {

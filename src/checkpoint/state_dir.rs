@@ -228,7 +228,7 @@ mod tests {
         let written = write(&mut *first, 17).unwrap();
         let file = partition_dir(&path).join("1-17.ckpt");
         assert_eq!(fs::metadata(&file).unwrap().len(), written.bytes);
-        assert_eq!(found(&mut *first), Some(17));
+        assert_eq!(found_in_time(&mut *first), Some(17));
         write(&mut *first, 18).unwrap();
         assert!(!file.exists(), "the one before is removed");
         // Given, but not known to be written when the shard and the process end.
@@ -239,7 +239,7 @@ mod tests {
         first.finish();
         drop((first, dir));
         let dir = StateDir::open(&path).unwrap();
-        assert_eq!(found(&mut *store(&dir)), Some(19));
+        assert_eq!(found_in_time(&mut *store(&dir)), Some(19));
         assert_eq!(found(&mut *dir.store("schedules", 4)), None);
     }
 
@@ -326,7 +326,7 @@ mod tests {
             fs::write(dir.join(name), bytes).unwrap();
         }
         fs::create_dir(dir.join("6-24.ckpt")).unwrap(); // which cannot be read, and may be another time
-        assert_eq!(found(&mut *store), Some(17));
+        assert_eq!(found_in_time(&mut *store), Some(17));
         assert!(bad.iter().all(|(name, _)| !dir.join(name).exists()));
         assert!(dir.join("6-24.ckpt").exists());
     }
@@ -351,7 +351,7 @@ mod tests {
         let mut next = self::store(&state_dir);
         write(&mut *next, 18).unwrap();
         drop(next); // which abandons nothing that was finished
-        assert_eq!(found(&mut *self::store(&state_dir)), Some(18));
+        assert_eq!(found_in_time(&mut *self::store(&state_dir)), Some(18));
     }
 
     #[test]
@@ -482,18 +482,18 @@ mod tests {
         let state_dir = on(&disk);
         let [mut mine, mut other] = [3, 4].map(|partition| state_dir.store("schedules", partition));
         write(&mut *mine, 17).unwrap();
-        disk.hold_up();
+        let held_up = disk.hold_up();
         other.begin();
         for piece in encode_in_pieces(Encoder::new(&Stand { partition: 4, ..stand() }), &samples(1)) {
             other.write(piece).unwrap();
         }
         other.finish();
-        assert_eq!(found(&mut *mine), Some(17), "reading does not stand behind the other's writing");
+        assert_eq!(found_in_time(&mut *mine), Some(17), "reading does not stand behind the other's writing");
         assert!(other.open().is_none(), "that one cannot be seen yet");
         // What was removed cannot be seen, whether it is removed yet or not.
         mine.discard();
         assert_eq!(found(&mut *mine), None);
-        disk.let_on();
+        drop(held_up);
         assert_eq!(found(&mut *mine), None);
         assert!(await_outcome(&mut *other).is_ok());
         assert!(other.open().is_some());
@@ -503,7 +503,7 @@ mod tests {
     fn what_is_not_wanted_any_more_makes_room_even_if_the_disk_is_held_up() {
         let disk = SimulatedDisk::default();
         let state_dir = on(&disk);
-        disk.hold_up();
+        let held_up = disk.hold_up();
         for _ in 0..10 {
             let mut store = store(&state_dir);
             store.begin();
@@ -512,7 +512,7 @@ mod tests {
             while store.write(vec![0; 1 << 20]).is_ok() {}
         }
         assert!(state_dir.waiting.load(Ordering::Relaxed) <= LANE_BYTES + (2 << 20));
-        disk.let_on();
+        drop(held_up);
     }
 
     #[test]
@@ -521,7 +521,7 @@ mod tests {
             let disk = SimulatedDisk::default();
             let state_dir = on(&disk);
             let mut store = store(&state_dir);
-            disk.hold_up();
+            let held_up = disk.hold_up();
             store.begin();
             store.write(encode_in_pieces(Encoder::new(&stand()), &[]).concat()).unwrap();
             while !has_finished && store.write(vec![0; 1 << 20]).is_ok() {}
@@ -530,7 +530,7 @@ mod tests {
             }
             assert_eq!(store.outcome(), None);
             disk.break_down();
-            disk.let_on();
+            drop(held_up);
             let reason = await_outcome(&mut *store).unwrap_err();
             assert!(reason.contains("thread"), "{reason}");
             assert_eq!(store.outcome(), None, "said once");
