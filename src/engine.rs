@@ -10,7 +10,6 @@
 //! | `entry` | everything about one schedule, packed into one run of bytes |
 //! | `arena` | where the entries are: blocks of memory by size, each named by a `u32` |
 //! | `memory` | memory straight from the system |
-//! | `prefetch` | asking for memory before it is needed |
 //! | `topics` | the names of destinations, each kept once |
 //! | `hasher` | the keyed hash of IDs and names of topics |
 //! | `index` | from the hash of an ID to its entry |
@@ -30,7 +29,6 @@ mod hint_list;
 mod index;
 mod memory;
 mod pending;
-mod prefetch;
 mod ready;
 pub mod shard;
 mod topics;

@@ -16,6 +16,7 @@ pub mod raw;
 pub mod topics;
 pub mod troubles;
 
+use std::ops::Range;
 use std::time::Duration;
 
 pub use rdkafka::ClientConfig;
@@ -63,6 +64,10 @@ pub trait Log {
     /// wait in vain or a wake-up.
     fn read(&mut self, wait: Duration, max: usize, sink: &mut dyn FnMut(LogItem<'_>))
     -> Result<(), LogError>;
+
+    /// The tombstones at these offsets are known: from now on they are handed over as [`LogItem::Known`], which costs less.
+    /// Takes the place of what it was told before.
+    fn know(&mut self, offsets: Range<i64>);
 
     /// The offset before which everything readable was handed over, as far as it is known without waiting.
     fn position(&mut self) -> i64;
@@ -124,6 +129,8 @@ pub struct Resume {
 pub enum LogItem<'a> {
     /// A committed record.
     Record(LogRecord<'a>),
+    /// A committed tombstone at this offset, of those that are [known](Log::know).
+    Known(i64),
     /// The keys of the records that come next, for whoever can make use of knowing them a little ahead.
     Ahead(&'a [&'a [u8]]),
     /// Everything readable before this offset has been handed over.

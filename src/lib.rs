@@ -11,6 +11,7 @@ pub mod config;
 pub mod engine;
 pub mod instance;
 pub mod kafka;
+mod prefetch;
 pub mod schedule;
 pub mod scheduler;
 pub mod telemetry;

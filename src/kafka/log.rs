@@ -1,6 +1,7 @@
 //! A schedule partition as a [`Log`]: its own queue, read on the shard's thread.
 
 use std::ffi::CString;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};
 use std::time::Duration;
@@ -23,6 +24,8 @@ pub struct PartitionLog<C: ConsumerContext + 'static> {
     topic_c: CString,
     partition: i32,
     queue: NativeQueue,
+    /// See [`Log::know`].
+    known: Range<i64>,
     /// The offset after the last record handed over.
     after_record: i64,
     /// Where the answer about the log's ends will come.
@@ -64,6 +67,7 @@ impl<C: ConsumerContext + 'static> PartitionLog<C> {
             topic_c: CString::new(topic).ok()?,
             partition,
             queue,
+            known: 0..0,
             after_record: 0,
             watermarks_asked: None,
         })
@@ -106,16 +110,24 @@ impl<C: ConsumerContext + 'static> Log for PartitionLog<C> {
     ) -> Result<(), LogError> {
         let mut failure = None;
         let after_record = &mut self.after_record;
-        self.queue.read(wait, max, &mut |item| match item {
+        self.queue.read(wait, max, &self.known, &mut |item| match item {
             QueueItem::Record { offset, key, value, headers } => {
                 *after_record = offset + 1;
                 sink(LogItem::Record(LogRecord { offset, key, value, headers }));
+            }
+            QueueItem::Known { offset } => {
+                *after_record = offset + 1;
+                sink(LogItem::Known(offset));
             }
             QueueItem::Ahead { keys } => sink(LogItem::Ahead(keys)),
             QueueItem::End { offset } => sink(LogItem::End(offset)),
             QueueItem::Error { code, reason } => failure = Some(log_error(code, reason)),
         });
         failure.map_or(Ok(()), Err)
+    }
+
+    fn know(&mut self, offsets: Range<i64>) {
+        self.known = offsets;
     }
 
     fn position(&mut self) -> i64 {
@@ -146,7 +158,7 @@ impl<C: ConsumerContext + 'static> Log for PartitionLog<C> {
         // It cannot seek before the assignment has arrived in librdkafka's threads, nor any more when a broker has refused the
         // offset meanwhile. Then that lies in the queue.
         let mut refused = None;
-        self.queue.read(Duration::ZERO, LOOKED_THROUGH, &mut |item| {
+        self.queue.read(Duration::ZERO, LOOKED_THROUGH, &self.known, &mut |item| {
             if let QueueItem::Error { code, reason } = item {
                 refused = Some(log_error(code, reason));
             }

@@ -18,6 +18,9 @@ pub const END_SUSPECT_AFTER: Duration = Duration::from_millis(800);
 /// How long a question about a new destination may hold the shard up.
 const DESTINATION_WAIT: Duration = Duration::from_secs(1);
 
+/// How long a new producer may take for a connection before it is asked for anything.
+const CONNECTING_LONGEST: Duration = Duration::from_millis(250);
+
 /// At-least-once: how often a cluster is asked to fence off the other mode, which it may be unable to.
 const FENCE_OTHER_ATTEMPTS: u32 = 40;
 const LEADER_ATTEMPTS: u32 = 5;
@@ -51,7 +54,7 @@ pub enum Mode {
 
 /// A producer and what belongs to it. Field order is drop order: topic handles go before their producer.
 struct Live {
-    destinations: HashMap<String, TopicHandle>,
+    destinations: HashMap<String, TopicHandle, foldhash::fast::RandomState>,
     own_topic: TopicHandle,
     producer: NativeProducer,
     mode: Mode,
@@ -151,8 +154,11 @@ impl Transactions for ShardProducer {
             self.live = None;
             let producer = self.create(self.mode)?;
             let own_topic = producer.topic(&self.topic).expect("a partition of this topic is being read");
+            if self.mode == Mode::Transactional {
+                get_connected(&producer, &own_topic);
+            }
             self.live = Some(Live {
-                destinations: HashMap::new(),
+                destinations: HashMap::default(),
                 own_topic,
                 producer,
                 mode: self.mode,
@@ -435,6 +441,16 @@ impl Live {
             call,
             reason: Report::reason(code),
         })
+    }
+}
+
+/// Asked to take a transactional ID over before a broker is connected, librdkafka looks for one again after a quarter of a
+/// second only. The first answer replaces the bootstrap servers' connections; the second comes from one that stays.
+fn get_connected(producer: &NativeProducer, own_topic: &TopicHandle) {
+    for _ in 0..2 {
+        if producer.metadata(own_topic, CONNECTING_LONGEST).is_err() {
+            return; // that it cannot be reached says whatever comes next
+        }
     }
 }
 

@@ -86,6 +86,7 @@ fn load(
         let before = shard.applied();
         let outcome = log.read(WAIT, usize::MAX, &mut |item| match item {
             LogItem::End(offset) => shard.reached(offset),
+            LogItem::Known(offset) => shard.reached(offset + 1), // which nothing is, here
             LogItem::Ahead(keys) => shard.warm(keys),
             LogItem::Record(record) => {
                 report.records += 1;

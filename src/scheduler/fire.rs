@@ -45,7 +45,7 @@ pub(super) struct Firing {
     /// How long the cluster was asked about destinations while the batch was put together.
     asking_ms: u64,
     /// Destinations that are permitted and exist, as far as this producer knows.
-    pub(super) cleared: HashSet<String>,
+    pub(super) cleared: HashSet<String, foldhash::fast::RandomState>,
     /// Destinations that are refused until then (monotonic milliseconds), and why.
     pub(super) refused: HashMap<String, (u64, SendError)>,
     /// Destinations that did not answer, and how often in a row.
@@ -67,7 +67,7 @@ impl Firing {
             blamed: false,
             resting: HashMap::new(),
             asking_ms: 0,
-            cleared: HashSet::new(),
+            cleared: HashSet::default(),
             refused: HashMap::new(),
             silent: HashMap::new(),
             complaints: Throttle::default(),
@@ -281,8 +281,13 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
 
     /// Committed: the tombstones lie from `base` on.
     fn settle(&mut self, batch: &Batch, base: i64, laps: &Laps) {
+        let now_ms = self.clock.now_ms();
         for (entry, tombstone) in batch.entries.iter().zip(base..) {
-            self.settle_entry(entry, tombstone);
+            self.settle_entry(entry, tombstone, now_ms);
+        }
+        // They come back when they are read, and are applied already. Of what was skipped each is counted by its headers.
+        if batch.entries.iter().all(|entry| !entry.skipped) {
+            self.log.know(base..base + batch.entries.len() as i64);
         }
         self.firing.grow();
         let took_us = laps.total_us();
@@ -298,7 +303,7 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
         );
     }
 
-    fn settle_entry(&mut self, entry: &Entry, tombstone: i64) {
+    fn settle_entry(&mut self, entry: &Entry, tombstone: i64, now_ms: i64) {
         if !self.firing.silent.is_empty()
             && let Some(view) = self.shard.pending().view(entry.handle)
         {
@@ -310,7 +315,7 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
             self.counters.skipped.increment();
         } else {
             self.counters.fired.increment();
-            let lateness_ms = self.clock.now_ms().saturating_sub(entry.due_ms).max(0);
+            let lateness_ms = now_ms.saturating_sub(entry.due_ms).max(0);
             self.counters.lateness_ms.observe(lateness_ms as u64);
         }
         if !self.firing.attempts.is_empty() {
@@ -340,8 +345,9 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
             }
             let offsets = self.until_answered(|this| this.transactions.appended(SLICE))?;
             assert_eq!(offsets.len(), delivered.len(), "every appended record has its offset");
+            let now_ms = self.clock.now_ms();
             for (entry, tombstone) in delivered.iter().zip(offsets) {
-                self.settle_entry(entry, tombstone);
+                self.settle_entry(entry, tombstone, now_ms);
             }
             self.counters.batch_size.observe(delivered.len() as u64);
         }

@@ -380,6 +380,10 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
                 *last_end = offset;
                 shard.reached(offset);
             }
+            LogItem::Known(offset) => {
+                counters.deletes_expired.increment();
+                shard.reached(offset + 1);
+            }
             LogItem::Ahead(keys) => shard.warm(keys),
             LogItem::Record(record) => {
                 records += 1;

@@ -5,6 +5,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -149,6 +150,8 @@ pub struct SimLog<'y> {
     pub end_at_start: i64,
     /// What the ends were when they were asked for, and when the answer comes.
     pub watermarks_asked: Option<(Watermarks, u64)>,
+    /// Offsets of tombstones that are known.
+    pub known: Range<i64>,
 }
 
 impl SimLog<'_> {
@@ -203,9 +206,17 @@ impl Log for SimLog<'_> {
                 position.after_record = records[count - 1].0 + 1;
                 self.seat.handed_over.set(position.after_record);
                 drop(position);
-                let keys: Vec<&[u8]> = records.iter().map(|(_, record)| &record.key[..]).collect();
+                let is_known =
+                    |(offset, record): &(i64, Stored)| record.value.is_none() && self.known.contains(offset);
+                let unknown = records.iter().filter(|record| !is_known(record));
+                let keys: Vec<&[u8]> = unknown.map(|(_, record)| &record.key[..]).collect();
                 sink(LogItem::Ahead(&keys));
-                for (offset, Stored { key, value, headers, .. }) in &records {
+                for record in &records {
+                    let (offset, Stored { key, value, headers, .. }) = record;
+                    if is_known(record) {
+                        sink(LogItem::Known(*offset));
+                        continue;
+                    }
                     sink(LogItem::Record(LogRecord {
                         offset: *offset,
                         key: Some(key),
@@ -243,6 +254,10 @@ impl Log for SimLog<'_> {
                 }
             }
         }
+    }
+
+    fn know(&mut self, offsets: Range<i64>) {
+        self.known = offsets;
     }
 
     fn position(&mut self) -> i64 {

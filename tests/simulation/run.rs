@@ -551,7 +551,8 @@ impl Run {
                 handed_over: Cell::new(0),
                 figures: Arc::clone(&figures),
             });
-            let log = SimLog { seat: Rc::clone(&seat), position, end_at_start, watermarks_asked: None };
+            let (seat_of_log, watermarks_asked, known) = (Rc::clone(&seat), None, 0..0);
+            let log = SimLog { seat: seat_of_log, position, end_at_start, watermarks_asked, known };
             let transactions = SimTransactions::new(Rc::clone(&seat), mode);
             let mut runner = Runner::new(
                 "schedules",

@@ -44,6 +44,9 @@ enum Cluster {
     Embedded(EmbeddedCluster),
 }
 
+const COMPACTION_LAG: &str = "min.compaction.lag.ms";
+const A_DAY_MS: &str = "86400000";
+
 /// What the embedded cluster keeps of a partition is 5 MiB; what is written must fit with room to spare.
 const EMBEDDED_PARTITION_BYTES: u64 = 4_000_000;
 /// What a record has beside the value, at most: ID, key, topic, their base64, and what librdkafka adds.
@@ -111,9 +114,12 @@ impl Lab {
         })
     }
 
-    /// Creates a schedule topic as recommended.
+    /// Creates a schedule topic as recommended; but it is not compacted meanwhile, which would take a processor from
+    /// whichever side is measured just then.
     pub(super) fn schedule_topic(&self) -> anyhow::Result<String> {
-        let configs = recommended(self.settings.delivery);
+        let mut configs = recommended(self.settings.delivery);
+        configs.retain(|(setting, _)| *setting != COMPACTION_LAG);
+        configs.push((COMPACTION_LAG, A_DAY_MS.to_owned()));
         self.create_topic("schedules", self.partitions, &configs)
     }
 

@@ -3,7 +3,7 @@
 use super::size::{SEGMENT_UNITS, SHARED_UNITS, UNIT_BYTES};
 use crate::engine::entry::{self, Place};
 use crate::engine::memory::Memory;
-use crate::engine::prefetch::prefetch;
+use crate::prefetch::prefetch;
 
 /// What a look-up reads of an entry: its front and most of the ID.
 const LOOKED_UP_BYTES: usize = 48;

@@ -1,6 +1,6 @@
 //! One table of the index: buckets, each a cache line.
 
-use crate::engine::prefetch::prefetch;
+use crate::prefetch::prefetch;
 
 /// Names by hash: buckets, each overflowing into the next.
 ///

@@ -1,6 +1,7 @@
 //! A partition's own queue, read in place.
 
-use std::ffi::c_void;
+use std::ffi::{CStr, c_void};
+use std::ops::Range;
 use std::ptr::{NonNull, null_mut};
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +13,7 @@ use rdkafka::types::RDKafkaRespErr;
 
 use super::{ErrorCode, describe, to_text};
 use crate::kafka::Resume;
+use crate::prefetch::prefetch;
 use crate::schedule::HeadersBuf;
 
 /// The queue of one partition, split from its consumer's main queue.
@@ -53,6 +55,10 @@ pub(in crate::kafka) enum QueueItem<'a> {
         value: Option<&'a [u8]>,
         headers: crate::schedule::Headers<'a>,
     },
+    /// One of the tombstones that the caller knows.
+    Known {
+        offset: i64,
+    },
     /// The keys of the records that follow in this call.
     Ahead {
         keys: &'a [&'a [u8]],
@@ -81,6 +87,10 @@ pub(in crate::kafka) struct Discarded {
 /// Items that are taken and given back by one call.
 const DISCARDED_TOGETHER: usize = 1_000;
 
+const CACHE_LINE: usize = 64;
+/// Of a message; what is longer the processor fetches ahead by itself.
+const PREFETCHED_LINES: usize = 4;
+
 /// Messages that are taken from the queue before the first of them is handed over, so that the keys are known ahead.
 const GROUP: usize = 32;
 
@@ -108,7 +118,8 @@ impl NativeQueue {
         QueueWaker(Arc::clone(&self.queue))
     }
 
-    /// Waits up to `wait` for the first item, then takes what is there without waiting, at most `max`.
+    /// Waits up to `wait` for the first item, then takes what is there without waiting, at most `max`. Of tombstones at the
+    /// offsets `known` nothing is read.
     ///
     /// One message a call, because of librdkafka's ways to read, this alone keeps the position right when a rebalance
     /// pauses every partition and then goes on from it. The batch call counts an end-of-partition event as a record
@@ -118,6 +129,7 @@ impl NativeQueue {
         &mut self,
         wait: Duration,
         max: usize,
+        known: &Range<i64>,
         sink: &mut dyn FnMut(QueueItem<'_>),
     ) -> usize {
         let mut wait_ms = i32::try_from(wait.as_millis()).unwrap_or(i32::MAX);
@@ -128,17 +140,26 @@ impl NativeQueue {
                 // SAFETY: a valid queue; the message is ours until dropped.
                 let message = unsafe { sys::rd_kafka_consume_queue(self.queue.queue.as_ptr(), wait_ms) };
                 let Some(message) = NonNull::new(message) else { break };
-                group.push(OwnMessage(message));
+                let message = OwnMessage(message);
+                if !message.is_tombstone_at(known) {
+                    message.prefetch();
+                }
+                group.push(message);
                 wait_ms = 0;
             }
             if group.is_empty() {
                 break;
             }
             taken += group.len();
-            announce(&group, sink);
+            announce(&group, known, sink);
             for message in group.drain(..) {
-                // SAFETY: a live message.
-                unsafe { self.hand_over(message.0.as_ref(), sink) };
+                if message.is_tombstone_at(known) {
+                    self.started = true;
+                    sink(QueueItem::Known { offset: message.get().offset });
+                } else {
+                    // SAFETY: a live message.
+                    unsafe { self.hand_over(message.get(), sink) };
+                }
             }
         }
         taken
@@ -163,8 +184,7 @@ impl NativeQueue {
         // Below zero: an error of the call, after which there is nothing to take either.
         for message in batch.into_iter().take(usize::try_from(taken).unwrap_or(0)).filter_map(NonNull::new) {
             let message = OwnMessage(message);
-            // SAFETY: a live message.
-            let message = unsafe { message.0.as_ref() };
+            let message = message.get();
             match message.err {
                 RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR => {
                     discarded.records += 1;
@@ -237,6 +257,37 @@ impl NativeQueue {
 /// A message taken from a queue; given back when dropped, should the sink panic too.
 struct OwnMessage(NonNull<sys::rd_kafka_message_t>);
 
+impl OwnMessage {
+    /// The message itself.
+    fn get(&self) -> &sys::rd_kafka_message_t {
+        // SAFETY: live until dropped.
+        unsafe { self.0.as_ref() }
+    }
+
+    /// Whether it is a tombstone at one of these offsets.
+    fn is_tombstone_at(&self, offsets: &Range<i64>) -> bool {
+        let message = self.get();
+        offsets.contains(&message.offset)
+            && message.payload.is_null()
+            && message.err == RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR
+    }
+
+    /// Asks for its content, which another thread has written: in a group they arrive together, and not one after the other.
+    fn prefetch(&self) {
+        let message = self.get();
+        // SAFETY: pointer and length describe memory that lives as long as the message.
+        for content in
+            [unsafe { bytes(message.key, message.key_len) }, unsafe { bytes(message.payload, message.len) }]
+        {
+            content
+                .unwrap_or_default()
+                .chunks(CACHE_LINE)
+                .take(PREFETCHED_LINES)
+                .for_each(|line| prefetch(&line[0]));
+        }
+    }
+}
+
 impl Drop for OwnMessage {
     fn drop(&mut self) {
         // SAFETY: taken from a queue and destroyed once, here.
@@ -259,25 +310,24 @@ unsafe fn bytes<'a>(data: *const c_void, len: usize) -> Option<&'a [u8]> {
 }
 
 /// Says the keys of a group; one message alone is no news.
-fn announce(group: &[OwnMessage], sink: &mut dyn FnMut(QueueItem<'_>)) {
+fn announce(group: &[OwnMessage], known: &Range<i64>, sink: &mut dyn FnMut(QueueItem<'_>)) {
     if group.len() < 2 {
         return;
     }
     let mut keys = [&[][..]; GROUP];
     let mut count = 0;
-    for message in group {
-        // SAFETY: a live message, whose key lives as long as it does.
-        let key = unsafe {
-            let message = message.0.as_ref();
-            bytes(message.key, message.key_len)
-        };
+    for message in group.iter().filter(|message| !message.is_tombstone_at(known)) {
+        // SAFETY: pointer and length describe memory that lives as long as the message.
+        let key = unsafe { bytes(message.get().key, message.get().key_len) };
         // An error's message has no key, nor has a record that is no schedule.
         if let Some(key) = key {
             keys[count] = key;
             count += 1;
         }
     }
-    sink(QueueItem::Ahead { keys: &keys[..count] });
+    if count > 0 {
+        sink(QueueItem::Ahead { keys: &keys[..count] });
+    }
 }
 
 /// # Safety
@@ -300,8 +350,8 @@ unsafe fn read_headers(message: &sys::rd_kafka_message_t, out: &mut HeadersBuf) 
             return;
         }
         // SAFETY: name is NUL-terminated, value null or `size` bytes, both owned by the message.
-        let (name, value) = unsafe { (to_text(name), bytes(value, size)) };
-        out.push(&name, value);
+        let (name, value) = unsafe { (CStr::from_ptr(name), bytes(value, size)) };
+        out.push(&name.to_string_lossy(), value);
     }
 }
 

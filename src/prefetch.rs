@@ -8,7 +8,7 @@
 
 /// Asks for the cache line in which `value` begins.
 #[inline]
-pub(super) fn prefetch<T>(value: &T) {
+pub(crate) fn prefetch<T>(value: &T) {
     #[cfg(all(target_arch = "x86_64", not(miri)))]
     // SAFETY: a prefetch changes nothing that a program can see and does not fault, whatever the address; SSE is part of
     // every x86-64.
