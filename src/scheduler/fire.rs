@@ -127,7 +127,8 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
             return Ok(());
         }
         self.confirm_topic()?;
-        self.shard.advance(now_ms, ADVANCE_BUDGET);
+        // Enough to fill a batch, with what it moves besides.
+        self.shard.advance(now_ms, ADVANCE_BUDGET.max(2 * self.firing.count_limit));
         let batch = self.assemble();
         if batch.entries.is_empty() {
             self.shard.release();

@@ -279,11 +279,9 @@ impl OwnMessage {
         for content in
             [unsafe { bytes(message.key, message.key_len) }, unsafe { bytes(message.payload, message.len) }]
         {
-            content
-                .unwrap_or_default()
-                .chunks(CACHE_LINE)
-                .take(PREFETCHED_LINES)
-                .for_each(|line| prefetch(&line[0]));
+            let content = content.unwrap_or_default();
+            content.chunks(CACHE_LINE).take(PREFETCHED_LINES).for_each(|line| prefetch(&line[0]));
+            content.last().into_iter().for_each(prefetch); // behind it are the headers
         }
     }
 }
