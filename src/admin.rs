@@ -1,5 +1,6 @@
-//! What an instance answers over HTTP.
+//! What an instance answers over HTTP: metrics and health on one address, the API on another.
 
+pub mod api;
 mod health;
 
 use std::net::SocketAddr;
@@ -31,12 +32,12 @@ pub struct Observed {
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
     /// The address is taken, or not ours.
-    #[error(
-        "cannot listen on {listen}: {source}; choose another address with metrics.listen (of the demo: --metrics)"
-    )]
+    #[error("cannot listen on {listen}: {source}; choose another address with {choose}")]
     Bind {
         /// The address of the settings.
         listen: SocketAddr,
+        /// What sets it.
+        choose: &'static str,
         /// What the system says.
         source: std::io::Error,
     },
@@ -45,22 +46,37 @@ pub enum ServeError {
     Serve(std::io::Error),
 }
 
-/// Takes the address, so that a start fails early if it cannot. Port 0 takes a free one: see the listener's own
-/// address, or the log.
+/// Takes the address of metrics and health, so that a start fails early if it cannot. Port 0 takes a free one: see the
+/// listener's own address, or the log.
 pub async fn bind(listen: SocketAddr) -> Result<TcpListener, ServeError> {
-    let listener = TcpListener::bind(listen).await.map_err(|source| ServeError::Bind { listen, source })?;
-    let bound = listener.local_addr().map_err(|source| ServeError::Bind { listen, source })?;
-    tracing::info!("metrics and health are served on http://{bound}");
+    let listener = take(listen, "metrics.listen (of the demo: --metrics)").await?;
+    tracing::info!("metrics and health are served on http://{}", address(&listener, listen));
     Ok(listener)
+}
+
+/// Takes the address of the API.
+pub async fn bind_api(listen: SocketAddr) -> Result<TcpListener, ServeError> {
+    let listener =
+        take(listen, "admin.listen (of the demo: --admin), or serve none with an empty one").await?;
+    tracing::info!("the admin API is served on http://{}", address(&listener, listen));
+    Ok(listener)
+}
+
+async fn take(listen: SocketAddr, choose: &'static str) -> Result<TcpListener, ServeError> {
+    TcpListener::bind(listen).await.map_err(|source| ServeError::Bind { listen, choose, source })
+}
+
+fn address(listener: &TcpListener, asked: SocketAddr) -> SocketAddr {
+    listener.local_addr().unwrap_or(asked)
 }
 
 /// Answers until `shutdown` is done, then finishes the answers that were begun.
 pub async fn serve(
     listener: TcpListener,
-    observed: Observed,
+    router: Router,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), ServeError> {
-    axum::serve(listener, router(observed)).with_graceful_shutdown(shutdown).await.map_err(ServeError::Serve)
+    axum::serve(listener, router).with_graceful_shutdown(shutdown).await.map_err(ServeError::Serve)
 }
 
 /// `/metrics`, `/health/live`, `/health/ready`, `/version`.
@@ -107,7 +123,7 @@ mod tests {
         let listener = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-        let server = tokio::spawn(serve(listener, observed, async { drop(stopped.await) }));
+        let server = tokio::spawn(serve(listener, router(observed), async { drop(stopped.await) }));
 
         for (path, wanted) in [
             ("/metrics", "kms_schedules_fired_total{"),

@@ -52,6 +52,8 @@ pub struct Settings {
     pub state: State,
     /// Metrics and health over HTTP.
     pub metrics: Metrics,
+    /// The admin API.
+    pub admin: Admin,
     /// What health means.
     pub health: Health,
     /// How much an instance may hold before it says that it is too much.
@@ -267,6 +269,25 @@ pub struct Metrics {
     /// The address; port 0 takes any free one.
     #[serde(deserialize_with = "listen_address")]
     pub listen: SocketAddr,
+}
+
+/// The admin API.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+pub struct Admin {
+    /// The address; port 0 takes any free one, `None` serves nothing.
+    #[serde(with = "values::optional_address")]
+    pub listen: Option<SocketAddr>,
+    /// What whoever asks has to know; empty: nothing, and then only this machine may ask.
+    pub token: Secret,
+    /// Whether nothing can be changed.
+    pub read_only: bool,
+}
+
+impl Admin {
+    /// Whether nobody reaches it who may not.
+    fn is_guarded(&self) -> bool {
+        self.listen.is_none_or(|address| address.ip().is_loopback()) || !self.token.is_empty()
+    }
 }
 
 /// What health means.
@@ -572,6 +593,12 @@ impl Settings {
                 "memory.max_pending_bytes",
                 self.memory.max_pending_bytes.is_none_or(|bytes| bytes >= LEAST_PENDING_BYTES),
                 "must be at least 1MiB, or nothing for no bound",
+            ),
+            (
+                "admin.token",
+                self.admin.is_guarded(),
+                "must be set where admin.listen is not this machine alone (127.0.0.1, [::1]): whoever reaches that address \
+                 may cancel schedules",
             ),
             ("transactional_id_prefix", !self.transactional_id_prefix.is_empty(), "must not be empty"),
             ("topics.partitions", self.topics.partitions > 0, "must be at least 1"),

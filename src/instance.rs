@@ -18,6 +18,7 @@ use crate::kafka::give_back_memory;
 use crate::kafka::observer::{Observer, TopicIds};
 use crate::kafka::topics::{Severity, TopicAdmin, legal_topics};
 use crate::schedule::DueTime;
+use crate::scheduler::desk::Desk;
 use crate::scheduler::dry_run;
 use crate::scheduler::settings::{ShardSettings, TopicFacts};
 use crate::scheduler::status::{Crossed, Status};
@@ -85,10 +86,15 @@ pub fn run_until(
     };
     runtime.spawn(async move {
         // Ends with the runtime: health answers until the last partition is given up.
-        if let Err(error) = admin::serve(listener, http, std::future::pending()).await {
+        if let Err(error) = admin::serve(listener, admin::router(http), std::future::pending()).await {
             tracing::error!("{error}");
         }
     });
+
+    let api_listener = match settings.admin.listen {
+        Some(listen) => Some(runtime.block_on(admin::bind_api(listen))?),
+        None => None,
+    };
 
     let topic_admin = TopicAdmin::new(&settings, QuietContext, ASK)?;
     if settings.topics.create {
@@ -104,6 +110,16 @@ pub fn run_until(
     });
     let observer =
         Observer::new(&client::reader(&settings, client::Isolation::ReadUncommitted)?, options.topic_ids)?;
+    let desk = Arc::new(Desk::new(Arc::clone(&observer)));
+    if let Some(listener) = api_listener {
+        let (desk, status, settings) = (Arc::clone(&desk), Arc::clone(status), Arc::clone(&settings));
+        let router = admin::api::router(admin::api::Api { desk, status, settings });
+        runtime.spawn(async move {
+            if let Err(error) = admin::serve(listener, router, std::future::pending()).await {
+                tracing::error!("{error}");
+            }
+        });
+    }
     let state_dir = &settings.state.dir;
     let state = (!state_dir.as_os_str().is_empty()).then(|| StateDir::open(state_dir)).transpose()?;
     let blueprint = Blueprint {
@@ -112,6 +128,7 @@ pub fn run_until(
         transactional_id_prefix: settings.transactional_id_prefix.clone(),
         observer: Arc::clone(&observer),
         status: Arc::clone(status),
+        desk: Arc::clone(&desk),
         state,
     };
     let partitions = extent::partitions(&settings, &observer);

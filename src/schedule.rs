@@ -4,9 +4,13 @@
 //! schedule once, into its own packed allocation.
 
 mod headers;
+mod partitioner;
+mod topic_name;
 pub mod varint;
 
 pub use headers::{Header, HeaderSpan, Headers, HeadersBuf};
+pub use partitioner::partition_of;
+pub use topic_name::is_legal_topic_name;
 
 /// When a schedule is to be delivered: milliseconds since the Unix epoch, any `i64`.
 ///

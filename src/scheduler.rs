@@ -4,6 +4,7 @@ mod blame;
 pub mod checkpoints;
 pub mod command;
 mod commands;
+pub mod desk;
 pub mod dry_run;
 mod fire;
 mod messages;

@@ -25,10 +25,11 @@ use Crates::{AllBut, Pure};
 
 const ROOMS: &[Room] = &[
     Room { name: "allocator", rooms: &[], crates: Pure(&["libmimalloc_sys"]) },
+    Room { name: "prefetch", rooms: &[], crates: Pure(&[]) },
     Room { name: "schedule", rooms: &[], crates: Pure(&[]) },
     Room {
         name: "engine",
-        rooms: &["schedule"],
+        rooms: &["prefetch", "schedule"],
         crates: Pure(&["slab", "hashbrown", "foldhash", "memmap2", "zerocopy"]),
     },
     Room {
@@ -44,7 +45,7 @@ const ROOMS: &[Room] = &[
         rooms: &["config", "schedule", "scheduler", "version"],
         crates: AllBut(RDKAFKA),
     },
-    Room { name: "kafka", rooms: &["config", "schedule"], crates: AllBut(&[]) },
+    Room { name: "kafka", rooms: &["config", "prefetch", "schedule"], crates: AllBut(&[]) },
     Room {
         name: "scheduler",
         rooms: &["checkpoint", "codec", "config", "engine", "kafka", "schedule"],

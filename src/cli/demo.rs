@@ -46,6 +46,9 @@ pub(super) struct DemoArgs {
     /// Where metrics and health are served
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9401")]
     metrics: String,
+    /// Where the admin API is served
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9402")]
+    admin: String,
 }
 
 /// Runs the demo until Ctrl-C, or for `--seconds`.
@@ -55,9 +58,9 @@ pub(super) fn execute(args: &DemoArgs) -> anyhow::Result<ExitCode> {
     let cluster = EmbeddedCluster::start(&topics)
         .map_err(|e| anyhow::anyhow!("cannot start the embedded cluster: {e}"))?;
     let brokers = cluster.bootstrap_servers();
-    let settings = settings(&brokers, &args.metrics)?;
+    let settings = settings(&brokers, &args.metrics, &args.admin)?;
     telemetry::start_log(&settings.logging);
-    println!("{}", introduction(&brokers, &args.metrics));
+    println!("{}", introduction(&brokers, &args.metrics, &args.admin));
 
     let stop = Arc::new(AtomicBool::new(false));
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
@@ -87,7 +90,7 @@ pub(super) fn execute(args: &DemoArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn settings(brokers: &str, metrics: &str) -> anyhow::Result<Settings> {
+fn settings(brokers: &str, metrics: &str, admin: &str) -> anyhow::Result<Settings> {
     let flag = |key: &str, value: &str| (key.to_owned(), value.to_owned());
     let sources = Sources {
         file: None,
@@ -99,13 +102,14 @@ fn settings(brokers: &str, metrics: &str) -> anyhow::Result<Settings> {
             flag("topics.json", JSON_TOPIC),
             flag("output.headers", "true"),
             flag("metrics.listen", metrics),
+            flag("admin.listen", admin),
             flag("logging.level", "warn"),
         ],
     };
     Ok(Settings::load(&sources)?.settings)
 }
 
-fn introduction(brokers: &str, metrics: &str) -> String {
+fn introduction(brokers: &str, metrics: &str, admin: &str) -> String {
     // As this process was called: kms may not be on the path.
     let program = std::env::args().next().unwrap_or_else(|| "kms".to_owned());
     format!(
@@ -118,6 +122,7 @@ when the demo ends, and its transactions are not real ones. Against a real clust
   schedule topics      {AVRO_TOPIC} (Avro), {JSON_TOPIC} (JSON)
   destination topics   {}
   metrics and health   http://{metrics}/metrics  /health/ready
+  admin API            http://{admin}/api/schedules  /api/stats
 
 Try, in another terminal:
   {program} schedule hello --in 5s --topic reminders --key you --value hi --schedule-topic {JSON_TOPIC} --format json --brokers {brokers}

@@ -12,8 +12,7 @@ use super::connection::write;
 use super::{SettingsArgs, UsageError, print, text};
 use crate::codec;
 use crate::config::Settings;
-use crate::kafka::topics::is_legal_name;
-use crate::schedule::{DueTime, Format, HeadersBuf, Schedule};
+use crate::schedule::{DueTime, Format, HeadersBuf, Schedule, is_legal_topic_name};
 
 /// Schedule a message, or replace what is scheduled under the same ID
 ///
@@ -140,7 +139,7 @@ pub(super) fn execute(args: &ScheduleArgs) -> anyhow::Result<ExitCode> {
             return Err(UsageError(message).into());
         }
     };
-    if !is_legal_name(&args.topic) {
+    if !is_legal_topic_name(&args.topic) {
         return Err(UsageError(format!("`{}` is no legal topic name", args.topic)).into());
     }
     if !settings.permits_destination(&args.topic) {

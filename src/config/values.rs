@@ -139,6 +139,41 @@ pub(super) mod duration {
 }
 
 /// Sizes as people write them: `12GiB`, `512MB`, `1048576`. Nothing, or 0, is none.
+/// An address to listen on; an empty text is none.
+pub(super) mod optional_address {
+    use std::net::SocketAddr;
+
+    use super::{Deserialize, Deserializer, Serializer};
+    use serde::de::Error as _;
+
+    pub(in crate::config) fn deserialize<'de, D: Deserializer<'de>>(
+        d: D,
+    ) -> Result<Option<SocketAddr>, D::Error> {
+        let text = String::deserialize(d)?;
+        if text.is_empty() {
+            return Ok(None);
+        }
+        let unreadable = |_| {
+            D::Error::custom(format!(
+                "`{text}` is no address; write 127.0.0.1:9402 or [::1]:9402, or nothing for none"
+            ))
+        };
+        text.parse().map(Some).map_err(unreadable)
+    }
+
+    #[allow(clippy::ref_option, reason = "serde hands over the field as it is")]
+    pub(in crate::config) fn serialize<S: Serializer>(
+        address: &Option<SocketAddr>,
+        s: S,
+    ) -> Result<S::Ok, S::Error> {
+        match address {
+            Some(address) => s.collect_str(address),
+            None => s.serialize_str(""),
+        }
+    }
+}
+
+/// A number of bytes; an empty text is none.
 pub(super) mod size {
     use super::{Deserialize, Deserializer, Serializer};
     use serde::de::Error as _;

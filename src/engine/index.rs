@@ -206,6 +206,14 @@ impl Turn {
         self.0.reverse_bits()
     }
 
+    pub(super) fn to_bits(self) -> u32 {
+        self.0
+    }
+
+    pub(super) fn from_bits(bits: u32) -> Self {
+        Self(bits)
+    }
+
     /// The turn after this one; `None` after the last.
     pub(super) fn next(self) -> Option<Self> {
         self.0.checked_add(1).map(Self)

@@ -6,9 +6,8 @@ use std::time::{Duration, Instant};
 use rdkafka::ClientConfig;
 
 use super::ffi::{ErrorCode, NativeProducer, Report, TopicHandle, producer_is_finished};
-use super::topics::is_legal_name;
 use super::{Kind, Message, SendError, TransactionError, Transactions};
-use crate::schedule::Headers;
+use crate::schedule::{Headers, is_legal_topic_name};
 
 /// librdkafka retries a commit or abort whose answer is missing after `retry.backoff.ms` (set to 1000, ±20 %), out of sight. A
 /// commit slower than this may have been retried, and the delayed first request could end the *next* transaction of
@@ -284,7 +283,7 @@ impl Transactions for ShardProducer {
     }
 
     fn check_destination(&mut self, topic: &str) -> Result<(), SendError> {
-        if !is_legal_name(topic) {
+        if !is_legal_topic_name(topic) {
             return Err(SendError::IllegalName);
         }
         let live = self.live().map_err(|error| SendError::Other(error.to_string()))?;

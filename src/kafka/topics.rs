@@ -14,6 +14,7 @@ use serde::Serialize;
 
 use super::client::{self, ClientError, Isolation};
 use crate::config::{Delivery, Settings};
+use crate::schedule::is_legal_topic_name;
 
 /// How much a finding matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -73,15 +74,6 @@ pub enum TopicsError {
     /// A name that Kafka does not allow.
     #[error("`{0}` is no legal topic name: use 1 to 249 of the characters a-z, A-Z, 0-9, '.', '_' and '-'")]
     IllegalName(String),
-}
-
-/// Whether Kafka allows `name` for a topic.
-#[must_use]
-pub fn is_legal_name(name: &str) -> bool {
-    (1..=249).contains(&name.len())
-        && name != "."
-        && name != ".."
-        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
 }
 
 /// The configuration recommended for a schedule topic, by Kafka's names.
@@ -196,7 +188,7 @@ fn refused(action: &'static str, topic: &str, code: RDKafkaErrorCode) -> TopicsE
 /// The schedule topics of `settings`, all of them under names that Kafka allows.
 pub fn legal_topics(settings: &Settings) -> Result<Vec<&str>, TopicsError> {
     let check = |(topic, _)| {
-        if is_legal_name(topic) { Ok(topic) } else { Err(TopicsError::IllegalName(topic.into())) }
+        if is_legal_topic_name(topic) { Ok(topic) } else { Err(TopicsError::IllegalName(topic.into())) }
     };
     settings.topics.iter().map(check).collect()
 }
@@ -430,22 +422,5 @@ mod tests {
         assert_eq!(all["segment.bytes"], "100000000");
         assert_eq!(all["min.compaction.lag.ms"], "0");
         assert_eq!(all["min.cleanable.dirty.ratio"], "0.1");
-    }
-
-    #[test]
-    fn kafkas_rules_for_names_hold() {
-        for (name, legal) in [
-            ("a.b_c-D9", true),
-            ("", false),
-            (".", false),
-            ("..", false),
-            ("a b", false),
-            ("é", false),
-            ("a/b", false),
-        ] {
-            assert_eq!(is_legal_name(name), legal, "{name:?}");
-        }
-        assert!(is_legal_name(&"x".repeat(249)));
-        assert!(!is_legal_name(&"x".repeat(250)));
     }
 }

@@ -110,7 +110,7 @@ impl HeaderSpan {
 }
 
 /// Builds a packed run of headers; reused from record to record.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HeadersBuf {
     packed: Vec<u8>,
 }

@@ -1,20 +1,24 @@
 //! The lane into a shard: what others ask of it, answered on its own thread between two batches.
 //!
 //! Every write is decided on the state of the log at the point where its record lies (a verified transaction), so the
-//! answer is definite. A command whose outcome a failure left open is resolved from the log before it is answered.
+//! answer is definite. (Without transactions it is decided by what is read so far: a record that is not read yet may be passed
+//! over.) A command whose outcome a failure left open is resolved from the log before it is answered.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 
 use tokio::sync::oneshot;
 
-use crate::schedule::Format;
+use crate::engine::View;
+pub use crate::engine::{EntryState, ListCursor};
+use crate::schedule::{Format, HeadersBuf};
 
 /// Something asked of a shard. Dropping the receiver of the answer abandons nothing: the command still runs.
 #[derive(Debug)]
 pub struct Command {
-    /// The schedule ID: the record key.
+    /// The schedule ID: the record key. Of a [listing](Action::List): empty.
     pub id: Vec<u8>,
     /// What to do.
     pub action: Action,
@@ -29,13 +33,37 @@ pub struct Command {
 pub enum Action {
     /// Removes the schedule, if it is pending.
     Cancel,
+    /// Writes a tombstone, whether the schedule is pending or not: a schedule that is not read yet goes, too.
+    CancelAnyway,
     /// Creates or replaces the schedule by an encoded one, in the format of the shard's topic.
     Put {
         /// The record value.
         value: Vec<u8>,
     },
+    /// Gives the schedule another due time, if it is pending. All else stays as it is when this is decided.
+    Reschedule {
+        /// Milliseconds since the Unix epoch; in the past: at once.
+        due_ms: i64,
+    },
     /// Looks the schedule up.
     Get,
+    /// Looks through some of the schedules, in no order that means anything: a step of a walk over all of them.
+    List(Listing),
+}
+
+/// A step of a walk over what is pending.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listing {
+    /// Where to go on; the default is the beginning.
+    pub from: ListCursor,
+    /// What the IDs that are asked for begin with.
+    pub prefix: Vec<u8>,
+    /// Due times that are asked for, milliseconds since the Unix epoch.
+    pub due_ms: RangeInclusive<i64>,
+    /// The destination topic that is asked for; `None`: any.
+    pub destination: Option<String>,
+    /// Schedules in the answer, at most.
+    pub limit: usize,
 }
 
 /// The definite answer to a command. There is none, the channel being closed, when the shard ended before it was decided, and
@@ -51,15 +79,28 @@ pub enum Answer {
     NotPending,
     /// The schedule as it is pending.
     Found(Box<FoundSchedule>),
+    /// What a listing found.
+    Page(Page),
     /// The deadline passed before it was begun; nothing was written.
     Expired,
     /// It cannot be done; nothing was written.
     Refused(String),
 }
 
+/// What a step of a walk found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Page {
+    /// Schedules as they are pending; maybe none, though there are more further on.
+    pub schedules: Vec<FoundSchedule>,
+    /// Where the walk goes on; `None`: it has seen all of them.
+    pub next: Option<ListCursor>,
+}
+
 /// A pending schedule, copied out of the set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FoundSchedule {
+    /// The schedule ID.
+    pub id: Vec<u8>,
     /// The offset of its record.
     pub offset: i64,
     /// The format of its record.
@@ -68,6 +109,39 @@ pub struct FoundSchedule {
     pub due_ms: i64,
     /// Its destination topic.
     pub topic: String,
+    /// The key of its message.
+    pub key: Vec<u8>,
+    /// The value of its message.
+    pub value: Option<Vec<u8>>,
+    /// The headers of its message.
+    pub headers: HeadersBuf,
+    /// What it is waiting for.
+    pub state: EntryState,
+}
+
+impl FoundSchedule {
+    pub(super) fn of(view: &View<'_>) -> Self {
+        let schedule = &view.schedule;
+        let mut headers = HeadersBuf::new();
+        schedule.headers.iter().for_each(|header| headers.push(header.name, header.value));
+        Self {
+            id: view.id.to_vec(),
+            offset: view.offset,
+            format: view.format,
+            due_ms: schedule.due.epoch_ms(),
+            topic: schedule.topic.to_owned(),
+            key: schedule.key.to_vec(),
+            value: schedule.value.map(<[u8]>::to_vec),
+            headers,
+            state: view.state,
+        }
+    }
+
+    /// Bytes of its content.
+    pub(super) fn bytes(&self) -> usize {
+        let value = self.value.as_ref().map_or(0, Vec::len);
+        self.id.len() + self.key.len() + value + self.headers.as_headers().as_packed().len()
+    }
 }
 
 /// Commands that wait in a lane, at most…
@@ -163,7 +237,10 @@ impl Command {
         self.id.len()
             + match &self.action {
                 Action::Put { value } => value.len(),
-                Action::Cancel | Action::Get => 0,
+                Action::List(listing) => {
+                    listing.prefix.len() + listing.destination.as_ref().map_or(0, String::len)
+                }
+                Action::Cancel | Action::CancelAnyway | Action::Reschedule { .. } | Action::Get => 0,
             }
     }
 }

@@ -4,12 +4,20 @@ use crate::codec::{self, Scratch};
 use crate::engine::shard::Phase;
 use crate::kafka::producer::Mode;
 use crate::kafka::{Clock, Kind, Log, Transactions};
+use crate::schedule::{DueTime, HeadersBuf, Schedule};
 
-use super::command::{Action, Answer, Command, FoundSchedule};
+use super::command::{Action, Answer, Command, FoundSchedule, Listing, Page};
+use super::record::Applier;
 use super::runner::{Interrupted, Runner};
-use super::transaction::Written;
+use super::transaction::{OnlyIf, OwnRecord, Written};
 
 const COMMANDS_PER_ROUND: usize = 64;
+/// Schedules that a step of a walk looks at, most of which are not in any cache: a fraction of a millisecond.
+const LOOKS_A_STEP: usize = 1_000;
+/// And of those together: then it is looked whether the page is full.
+const LOOKS_TOGETHER: usize = 100;
+/// A page ends after so many bytes of content.
+const PAGE_BYTES: usize = 1 << 20;
 
 /// A command that was taken from the lane and is not answered yet.
 pub(super) struct Waiting {
@@ -25,7 +33,7 @@ impl Waiting {
 
     /// Answers; unless that would say that nothing was written, and nobody knows.
     fn answer(self, with: Answer) {
-        if !self.maybe_written || matches!(with, Answer::Done { .. } | Answer::Found(_)) {
+        if !self.maybe_written || matches!(with, Answer::Done { .. } | Answer::Found(_) | Answer::Page(_)) {
             answer(self.command, with);
         }
     }
@@ -62,6 +70,7 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
 
     /// Answers the commands that write nothing, which another producer's open transaction does not hold up.
     fn answer_without_writing(&mut self) {
+        let mut has_listed = false;
         for waiting in std::mem::take(&mut self.waiting) {
             if self.clock.monotonic_ms() > waiting.command.deadline_ms {
                 waiting.answer(Answer::Expired);
@@ -78,32 +87,64 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
                         Err(error) => waiting.answer(Answer::Refused(error.to_string())),
                     }
                 }
-                Action::Cancel => self.waiting.push_back(waiting),
+                Action::List(listing) if !has_listed => {
+                    let page = self.list(listing);
+                    waiting.answer(Answer::Page(page));
+                    has_listed = true;
+                }
+                // One step a round: what is due comes between them.
+                Action::List(_) => self.waiting.push_back(waiting),
+                Action::Cancel | Action::CancelAnyway | Action::Reschedule { .. } => {
+                    self.waiting.push_back(waiting);
+                }
             }
         }
     }
 
     fn find(&self, id: &[u8]) -> Answer {
-        self.shard.pending().get(id).map_or(Answer::NotPending, |(_, view)| {
-            Answer::Found(Box::new(FoundSchedule {
-                offset: view.offset,
-                format: view.format,
-                due_ms: view.schedule.due.epoch_ms(),
-                topic: view.schedule.topic.to_owned(),
-            }))
-        })
+        let found = self.shard.pending().get(id);
+        found.map_or(Answer::NotPending, |(_, view)| Answer::Found(Box::new(FoundSchedule::of(&view))))
+    }
+
+    /// A step of a walk: a bounded piece of work, whatever is asked for.
+    fn list(&self, listing: &Listing) -> Page {
+        let (mut page, mut bytes, mut looks_left) = (Page::default(), 0, LOOKS_A_STEP);
+        page.next = Some(listing.from);
+        while let Some(cursor) = page.next
+            && page.schedules.len() < listing.limit
+            && bytes < PAGE_BYTES
+            && looks_left > 0
+        {
+            // All of them may be wanted.
+            let most = (listing.limit - page.schedules.len()).min(looks_left).min(LOOKS_TOGETHER);
+            looks_left -= most;
+            page.next = self.shard.pending().list(cursor, most, &mut |view| {
+                let is_wanted = listing.due_ms.contains(&view.schedule.due.epoch_ms())
+                    && view.id.starts_with(&listing.prefix)
+                    && listing.destination.as_ref().is_none_or(|wanted| wanted == view.schedule.topic);
+                if is_wanted {
+                    let found = FoundSchedule::of(&view);
+                    bytes += found.bytes();
+                    page.schedules.push(found);
+                }
+            });
+        }
+        page
     }
 
     /// Writes a command's record in a verified transaction and answers by what the log held at that point. False: it
     /// could not be decided yet and waits for the next round.
     fn write_command(&mut self, mut waiting: Waiting) -> Result<bool, Interrupted> {
-        let command = &waiting.command;
-        let value = match &command.action {
-            Action::Put { value } => Some(value.as_slice()),
-            Action::Cancel | Action::Get => None,
+        let Some(own) = self.own_record(&waiting.command) else {
+            waiting.answer(Answer::NotPending);
+            return Ok(true);
         };
-        match self.write_one(&command.id, value, value.is_none()) {
+        match self.write_one(&own) {
             Ok(Written::At(offset)) => waiting.answer(Answer::Done { offset }),
+            // Of what has changed since, the next round writes what it is then.
+            Ok(Written::NotPending) if matches!(own.only_if, OnlyIf::Still(_)) => {
+                self.waiting.push_front(waiting);
+            }
             Ok(Written::NotPending) => waiting.answer(Answer::NotPending),
             Ok(Written::NotNow) => {
                 self.waiting.push_front(waiting);
@@ -126,6 +167,30 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
             }
         }
         Ok(true)
+    }
+
+    /// What a command writes as things are; `None`: nothing.
+    fn own_record(&self, command: &Command) -> Option<OwnRecord> {
+        let pending = self.shard.pending();
+        let (value, headers, only_if) = match &command.action {
+            Action::Put { value } => (Some(value.clone()), HeadersBuf::new(), OnlyIf::Always),
+            Action::CancelAnyway => (None, HeadersBuf::new(), OnlyIf::Always),
+            Action::Cancel => (None, HeadersBuf::new(), OnlyIf::Pending),
+            Action::Reschedule { due_ms } => {
+                let (handle, view) = pending.get(&command.id)?;
+                let schedule = Schedule { due: DueTime::from_epoch_ms(*due_ms), ..view.schedule };
+                let (mut value, mut headers) = (Vec::new(), HeadersBuf::new());
+                codec::encode(view.format, &schedule, &mut value);
+                match self.settings.mode {
+                    Mode::Transactional => Applier::new_version_headers(&view, &mut headers),
+                    // There may be a newer version that is not read yet: what this one was made of tells.
+                    Mode::Plain => self.applier.repetition_headers(&view, &mut headers),
+                }
+                (Some(value), headers, OnlyIf::Still(handle))
+            }
+            Action::Get | Action::List(_) => unreachable!("answered without writing"),
+        };
+        Some(OwnRecord { id: command.id.clone(), value, headers, only_if })
     }
 
     /// The log was caught up with after a transaction of unknown outcome: a record that was not met was not committed.

@@ -95,11 +95,16 @@ impl Applier {
 
     /// The headers of the record that repeats this version: its own, and which version it repeats.
     pub(super) fn repetition_headers(&self, view: &View<'_>, out: &mut HeadersBuf) {
+        Self::new_version_headers(view, out);
+        self.push_version(REPEATS_HEADER, view.offset, out);
+    }
+
+    /// The headers of a record that says what this version says, and something new: its own, but it repeats nothing.
+    pub(super) fn new_version_headers(view: &View<'_>, out: &mut HeadersBuf) {
         out.clear();
         for header in view.record_headers.iter().filter(|header| header.name != REPEATS_HEADER) {
             out.push(header.name, header.value);
         }
-        self.push_version(REPEATS_HEADER, view.offset, out);
     }
 
     fn push_version(&self, name: &str, offset: i64, out: &mut HeadersBuf) {

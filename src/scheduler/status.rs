@@ -184,6 +184,12 @@ impl Status {
             .collect()
     }
 
+    /// The figures of an owned partition.
+    #[must_use]
+    pub fn partition_of(&self, topic: &str, partition: i32) -> Option<Arc<PartitionStatus>> {
+        read(&self.partitions).get(&(Arc::from(topic), partition)).cloned()
+    }
+
     /// The schedule topics counted so far, by name.
     #[must_use]
     pub fn topics(&self) -> Vec<(Arc<str>, Arc<TopicCounters>)> {

@@ -11,13 +11,13 @@ use crate::engine::PendingSet;
 use crate::engine::shard::Shard;
 use crate::kafka::clock::SystemClock;
 use crate::kafka::group::{Group, GroupError, GroupLog, Members, Partition};
-use crate::kafka::log::Waker;
 use crate::kafka::observer::Observer;
 use crate::kafka::producer::ShardProducer;
 use crate::kafka::{ClientConfig, KafkaError, Resume};
 
 use super::checkpoints::{Checkpoints, Opened, resume_at};
-use super::command::{self, Command, CommandSender, NotTaken};
+use super::command;
+use super::desk::{Desk, Lane};
 use super::order::{Control, Order};
 use super::runner::{Ended, Runner};
 use super::settings::ShardSettings;
@@ -35,6 +35,8 @@ pub struct Blueprint {
     pub observer: Arc<Observer>,
     /// Where shards publish what they do.
     pub status: Arc<Status>,
+    /// Where shards are asked.
+    pub desk: Arc<Desk>,
     /// Where checkpoints are kept, if anywhere.
     pub state: Option<StateDir>,
 }
@@ -101,12 +103,6 @@ impl Supervisor {
         self.group.members().reload_sender.clone()
     }
 
-    /// The command lane of an owned partition; `None` when another instance owns it.
-    #[must_use]
-    pub fn lane(&self, topic: &str, partition: i32) -> Option<Lane> {
-        self.group.members().running.get(&(topic.to_owned(), partition)).map(|shard| shard.lane.clone())
-    }
-
     /// Serves the group for a moment. Call it again and again, until it fails: then [`give_up`](Self::give_up).
     pub fn poll(&self) -> Result<(), SupervisorError> {
         if let Some((topic, partition)) = self.group.poll()? {
@@ -154,22 +150,6 @@ impl Supervisor {
             tracing::warn!(partitions = ?names(&ended), "loading anew: {}", reload.reason);
             self.group.reassign(&ended);
         }
-    }
-}
-
-/// Where commands for a shard are put.
-#[derive(Clone)]
-pub struct Lane {
-    sender: CommandSender,
-    waker: Waker,
-}
-
-impl Lane {
-    /// Hands a command over.
-    pub fn submit(&self, command: Command) -> Result<(), NotTaken> {
-        let taken = self.sender.send(command);
-        self.waker.wake();
-        taken
     }
 }
 
@@ -243,7 +223,7 @@ impl Shards {
         };
         let control = Arc::new(Control::default());
         let (sender, commands) = command::lane();
-        let lane = Lane { sender, waker: log.waker() };
+        let lane = Lane::new(sender, log.waker());
         let status = &self.blueprint.status;
         let (figures, counters) = (status.partition(&topic, partition), status.counters(&topic));
         let transactional_id = format!("{}:{topic}:{partition}", self.blueprint.transactional_id_prefix);
@@ -281,6 +261,7 @@ impl Shards {
         };
         match spawn(format!("{topic}-{partition}"), body) {
             Ok(thread) => {
+                self.blueprint.desk.open(&topic, partition, lane.clone());
                 self.running.insert((topic, partition), ShardThread { control, lane, thread });
             }
             Err(source) => {
@@ -293,9 +274,10 @@ impl Shards {
     /// Ends the shards that `which` names; they and their threads are gone on return.
     fn end(&mut self, which: impl Fn(&Partition) -> bool, order: Order) -> Vec<Partition> {
         let ending: Vec<_> = self.running.extract_if(|partition, _| which(partition)).collect();
-        for (_, shard) in &ending {
+        for ((topic, partition), shard) in &ending {
+            self.blueprint.desk.close(topic, *partition);
             shard.control.give(order);
-            shard.lane.waker.wake();
+            shard.lane.wake();
         }
         let mut ended = Vec::new();
         for (partition, shard) in ending {
@@ -353,6 +335,6 @@ fn names<'a>(partitions: impl IntoIterator<Item = &'a Partition>) -> Vec<String>
 
 /// IDs are user input: the hash of the index must not be predictable.
 #[allow(clippy::disallowed_types, reason = "randomness for a seed, outside the engine")]
-fn random_seed() -> u64 {
+pub(super) fn random_seed() -> u64 {
     std::hash::RandomState::new().hash_one(0u8)
 }

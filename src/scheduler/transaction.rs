@@ -8,9 +8,10 @@
 
 use std::time::Duration;
 
+use crate::engine::Handle;
 use crate::kafka::producer::Mode;
 use crate::kafka::{Clock, Log, LogRecord, Transactions};
-use crate::schedule::Headers;
+use crate::schedule::{Headers, HeadersBuf};
 
 use super::order::Order;
 use super::record::Now;
@@ -19,6 +20,24 @@ use super::status::{self, TransactionOutcome};
 
 /// How long one read waits while a transaction is open; a fetch answers sooner.
 const VERIFY_WAIT: Duration = Duration::from_millis(50);
+
+/// A single record to the shard's own partition.
+pub(super) struct OwnRecord {
+    pub(super) id: Vec<u8>,
+    pub(super) value: Option<Vec<u8>>,
+    pub(super) headers: HeadersBuf,
+    pub(super) only_if: OnlyIf,
+}
+
+/// When a record is right, at its place in the log.
+#[derive(Clone, Copy)]
+pub(super) enum OnlyIf {
+    Always,
+    /// The ID has a schedule there.
+    Pending,
+    /// And in this version.
+    Still(Handle),
+}
 
 /// What became of a single record to the shard's own partition.
 pub(super) enum Written {
@@ -164,25 +183,20 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
 
     /// Writes a single record to the own partition, decided on the state at its place in the log. With an error comes
     /// the record's offset when a commit was tried whose outcome is unknown.
-    pub(super) fn write_one(
-        &mut self,
-        id: &[u8],
-        value: Option<&[u8]>,
-        only_if_pending: bool,
-    ) -> Result<Written, (Interrupted, Option<i64>)> {
+    pub(super) fn write_one(&mut self, own: &OwnRecord) -> Result<Written, (Interrupted, Option<i64>)> {
         let unsent = |interrupted| (interrupted, None);
+        let OwnRecord { id, headers, only_if, .. } = own;
+        let (value, headers) = (own.value.as_deref(), headers.as_headers());
         let base = match self.settings.mode {
-            Mode::Plain if only_if_pending && self.shard.state_of(id).is_none() => {
-                return Ok(Written::NotPending);
-            }
+            Mode::Plain if !self.holds(id, *only_if) => return Ok(Written::NotPending),
             Mode::Plain => {
                 // It comes back in its place: what lies before it may be unread.
-                let offset = self.write_plainly(id, value, Headers::default()).map_err(unsent)?;
+                let offset = self.write_plainly(id, value, headers).map_err(unsent)?;
                 return Ok(Written::At(offset));
             }
             Mode::Transactional => {
-                let is_right = |this: &Self| !only_if_pending || this.shard.state_of(id).is_some();
-                match self.decide_on_one(id, value, Headers::default(), is_right).map_err(unsent)? {
+                let is_right = |this: &Self| this.holds(id, *only_if);
+                match self.decide_on_one(id, value, headers, is_right).map_err(unsent)? {
                     Decision::Commit { base } => base,
                     Decision::Overruled => return Ok(Written::NotPending),
                     Decision::NotNow => return Ok(Written::NotNow),
@@ -191,8 +205,17 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
         };
         self.commit(|_| ()).map_err(|interrupted| (interrupted, Some(base)))?;
         // Not in the commit's closure: until the batch is released, own records are passed by.
-        self.apply_own(base, id, value);
+        self.apply_own(base, own);
         Ok(Written::At(base))
+    }
+
+    /// Whether a record about this ID is right as things are.
+    fn holds(&self, id: &[u8], only_if: OnlyIf) -> bool {
+        match only_if {
+            OnlyIf::Always => true,
+            OnlyIf::Pending => self.shard.state_of(id).is_some(),
+            OnlyIf::Still(version) => self.shard.all_current(&[version]),
+        }
     }
 
     /// Begins a transaction with one own record; [`Decision::Commit`] leaves it to be committed.
@@ -225,8 +248,9 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
     }
 
     /// An own record is in the log: apply it exactly as if it had been read.
-    fn apply_own(&mut self, offset: i64, id: &[u8], value: Option<&[u8]>) {
-        let record = LogRecord { offset, key: Some(id), value, headers: Headers::default() };
+    fn apply_own(&mut self, offset: i64, own: &OwnRecord) {
+        let (key, value, headers) = (Some(&own.id[..]), own.value.as_deref(), own.headers.as_headers());
+        let record = LogRecord { offset, key, value, headers };
         let now = Now { wall_ms: self.clock.now_ms(), monotonic_ms: self.clock.monotonic_ms() };
         self.applier.apply(&record, &mut self.shard, &self.counters, now);
     }

@@ -13,9 +13,10 @@ use kafka_message_scheduler::kafka::observer::{Observer, TopicIds};
 use kafka_message_scheduler::kafka::{Clock as _, client};
 use kafka_message_scheduler::schedule::Format;
 use kafka_message_scheduler::scheduler::command::{Action, Answer, Command};
+use kafka_message_scheduler::scheduler::desk::{Desk, Lane};
 use kafka_message_scheduler::scheduler::settings::{ShardSettings, TopicFacts};
 use kafka_message_scheduler::scheduler::status::Status;
-use kafka_message_scheduler::scheduler::supervisor::{Blueprint, Lane, Supervisor};
+use kafka_message_scheduler::scheduler::supervisor::{Blueprint, Supervisor};
 use tokio::sync::oneshot::Receiver;
 
 use crate::scene::{Dice, Scene, payload, schedule, sleep_until, write_at};
@@ -282,18 +283,21 @@ impl InProcess {
         let of_shards = ShardSettings::new(&settings, Format::Json, None, &Arc::<TopicFacts>::default());
         let reader = client::reader(&settings, client::Isolation::ReadUncommitted).unwrap();
         let status = Arc::new(Status::new());
+        let observer = Observer::new(&reader, TopicIds::Known).unwrap();
+        let desk = Arc::new(Desk::new(Arc::clone(&observer)));
         let blueprint = Blueprint {
             settings: HashMap::from([(scene.schedules.clone(), Arc::new(of_shards))]),
             producer: client::producer(&settings).unwrap(),
             transactional_id_prefix: settings.transactional_id_prefix.clone(),
-            observer: Observer::new(&reader, TopicIds::Known).unwrap(),
+            observer,
             status: Arc::clone(&status),
+            desk: Arc::clone(&desk),
             state: None,
         };
         let supervisor = Supervisor::start(&client::consumer(&settings, 1).unwrap(), blueprint).unwrap();
         let lane = poll_until(PATIENCE, || {
             supervisor.poll().unwrap();
-            supervisor.lane(&scene.schedules, 0)
+            desk.lane(&scene.schedules, 0)
         });
         let stop = Arc::new(AtomicBool::new(false));
         let thread = thread::spawn({

@@ -6,6 +6,7 @@ mod calls;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod api;
 mod at_least_once;
 mod bad_input;
 mod bench;

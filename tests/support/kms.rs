@@ -67,6 +67,7 @@ pub struct Kms {
     process: BoundChild,
     log: Log,
     metrics: SocketAddr,
+    admin: SocketAddr,
     settings: Settings,
     _dir: TempDir,
 }
@@ -75,7 +76,7 @@ impl Kms {
     /// Starts a scheduler on a port of its own, in an empty directory, so that no `kms.toml` is found.
     pub fn start(settings: &Settings) -> Self {
         let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory can be made");
-        let metrics = SocketAddr::from((Ipv4Addr::LOCALHOST, port::free()));
+        let [metrics, admin] = [(); 2].map(|()| SocketAddr::from((Ipv4Addr::LOCALHOST, port::free())));
         let mut command = Command::new(env!("CARGO_BIN_EXE_kms"));
         command.current_dir(dir.path()).env_clear();
         // What the process itself needs; LLVM_PROFILE_FILE lets coverage be measured.
@@ -85,6 +86,7 @@ impl Kms {
         command
             .env("RUST_BACKTRACE", "1")
             .env("OTEL_EXPORTER_PROMETHEUS_PORT", metrics.port().to_string())
+            .env("KMS_ADMIN__LISTEN", admin.to_string())
             .envs(&settings.env);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut process = BoundChild::spawn(command).expect("the binary can be started");
@@ -92,7 +94,7 @@ impl Kms {
         let (stdout, stderr) = process.take_output();
         log.capture(stdout.expect("it is piped"));
         log.capture(stderr.expect("it is piped"));
-        Self { process, log, metrics, settings: settings.clone(), _dir: dir }
+        Self { process, log, metrics, admin, settings: settings.clone(), _dir: dir }
     }
 
     /// Starts a scheduler and waits until it is ready.
@@ -120,6 +122,11 @@ impl Kms {
     /// Whether it says it is ready.
     pub fn is_ready(&self) -> bool {
         http::get(self.metrics, "/health/ready").is_ok_and(|response| response.status == 200)
+    }
+
+    /// Where its admin API is.
+    pub fn admin(&self) -> SocketAddr {
+        self.admin
     }
 
     /// What it was started with.

@@ -99,6 +99,7 @@ impl Lab {
         // Or its writing would be measured, too; and one directory cannot be that of two instances.
         settings.state.dir.clear();
         settings.metrics.listen = ([127, 0, 0, 1], 0).into();
+        settings.admin.listen = None;
         Ok(Self {
             settings,
             format: args.format.into(),

@@ -48,6 +48,20 @@ impl EntryState {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ListCursor(pub(super) Turn);
 
+impl ListCursor {
+    /// As a number, for whoever has to keep it outside of the process. It means something to this set alone.
+    #[must_use]
+    pub fn to_bits(self) -> u32 {
+        self.0.to_bits()
+    }
+
+    /// The cursor that was this number; any number is one, somewhere.
+    #[must_use]
+    pub fn from_bits(bits: u32) -> Self {
+        Self(Turn::from_bits(bits))
+    }
+}
+
 impl PendingSet {
     /// Gives up to `budget` schedules, in no order that means anything, to `f`, and returns where to go on, `None` at
     /// the end. A call looks at some five thousand schedules at most, whatever the budget.

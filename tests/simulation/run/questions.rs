@@ -123,7 +123,7 @@ impl Answered {
                 matches!(question.wanted, Wanted::Cancel)
                     || !self.records(history).any(|record| question.wanted.is_in(record))
             }
-            Answer::Found(_) => false,
+            Answer::Found(_) | Answer::Page(_) => false,
         };
         (!is_right).then(|| {
             let id = String::from_utf8_lossy(&question.id);

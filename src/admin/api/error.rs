@@ -1,0 +1,70 @@
+//! Errors, all of one shape: `{"code": …, "message": …, "hint": …}`.
+
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Json, Response};
+use serde::Serialize;
+
+use crate::scheduler::command::NotTaken;
+
+/// Why a request was not done. Nothing was written, unless `code` is `outcome_unknown`.
+#[derive(Debug)]
+pub(super) struct ApiError {
+    status: StatusCode,
+    body: Body,
+}
+
+#[derive(Debug, Serialize)]
+struct Body {
+    /// For programs.
+    code: &'static str,
+    /// What is wrong.
+    message: String,
+    /// What to do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<String>,
+}
+
+impl ApiError {
+    pub(super) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
+        Self { status, body: Body { code, message: message.into(), hint: None } }
+    }
+
+    pub(super) fn bad_request(code: &'static str, message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, code, message)
+    }
+
+    pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.body.hint = Some(hint.into());
+        self
+    }
+
+    /// Nobody knows what became of a write.
+    pub(super) fn outcome_unknown() -> Self {
+        let message = "the partition was given up, or did not answer in time, before the outcome was known";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "outcome_unknown", message)
+            .hint("ask for the schedule in a moment: it may or may not have been written")
+    }
+}
+
+impl From<NotTaken> for ApiError {
+    fn from(not_taken: NotTaken) -> Self {
+        let code = match not_taken {
+            NotTaken::Full => "busy",
+            NotTaken::Ended => "not_owned",
+        };
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, code, not_taken.to_string())
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let mut response = (self.status, Json(self.body)).into_response();
+        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        if self.status == StatusCode::UNAUTHORIZED {
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
+    }
+}

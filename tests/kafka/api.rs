@@ -1,0 +1,241 @@
+//! The admin API of a running scheduler, over HTTP: every answer is held against the log and the destination.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+
+use serde_json::{Value, json};
+
+use crate::scene::{Scene, payload};
+use crate::support::client::NewRecord;
+use crate::support::kms::Kms;
+use crate::support::{PATIENCE, http, now_ms, poll_until};
+
+/// Asks; gives the status and the answer.
+fn ask(api: SocketAddr, method: &str, path: &str, body: Option<&Value>) -> (u16, Value) {
+    let (headers, body): (&[_], _) = match body {
+        Some(body) => (&[("Content-Type", "application/json")], body.to_string()),
+        None => (&[], String::new()),
+    };
+    let answer = http::request(api, method, path, headers, &body).unwrap();
+    let json = serde_json::from_str(&answer.body).unwrap_or_else(|error| panic!("{error}: {}", answer.body));
+    (answer.status, json)
+}
+
+fn get(api: SocketAddr, path: &str) -> (u16, Value) {
+    ask(api, "GET", path, None)
+}
+
+/// All schedules that a walk with these parameters finds, page by page.
+fn walk(api: SocketAddr, parameters: &str) -> Vec<Value> {
+    let (mut found, mut cursor) = (Vec::new(), None::<String>);
+    loop {
+        let next = cursor.map_or(String::new(), |cursor| format!("&cursor={cursor}"));
+        let (status, page) = get(api, &format!("/api/schedules?{parameters}{next}"));
+        assert_eq!(status, 200, "{page}");
+        found.extend(page["schedules"].as_array().unwrap().iter().cloned());
+        match page["next_cursor"].as_str() {
+            Some(next) => cursor = Some(next.to_owned()),
+            None => return found,
+        }
+    }
+}
+
+fn ids(schedules: &[Value]) -> BTreeSet<String> {
+    let ids: BTreeSet<_> =
+        schedules.iter().map(|schedule| schedule["id"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(ids.len(), schedules.len(), "each once");
+    ids
+}
+
+#[test]
+fn a_schedule_is_created_seen_changed_and_fired() {
+    let scene = Scene::new("api-life", 3);
+    let kms = Kms::start_ready(&scene.settings());
+    let api = kms.admin();
+    let put = |id: &str, version, when: (&str, Value)| {
+        let mut body =
+            json!({"topic": scene.destination, "key_text": id, "value_text": payload(id, version)});
+        body[when.0] = when.1;
+        ask(api, "PUT", &format!("/api/schedules/{id}"), Some(&body))
+    };
+    let due_ms = now_ms() + 3_600_000;
+
+    let (status, created) = put("one", 1, ("time", json!(due_ms)));
+    assert_eq!(
+        (status, &created["outcome"], &created["id"]),
+        (200, &json!("done"), &json!("one")),
+        "{created}"
+    );
+    let (status, seen) = get(api, "/api/schedules/one");
+    assert_eq!(status, 200, "{seen}");
+    for (field, value) in [
+        ("id", json!("one")),
+        ("schedule_topic", json!(scene.schedules)),
+        ("partition", created["partition"].clone()),
+        ("offset", created["offset"].clone()),
+        ("state", json!("pending")),
+        ("time", json!(due_ms)),
+        ("topic", json!(scene.destination)),
+        ("key", json!("b25l")),
+        ("headers", json!({})),
+    ] {
+        assert_eq!(seen[field], value, "{field}: {seen}");
+    }
+    // It lies where any producer would have put it.
+    let partition = created["partition"].as_i64().unwrap() as i32;
+    let written = scene.committed();
+    assert!(written.iter().any(|seen| seen.key_text() == "one" && seen.partition == partition));
+
+    // Replaced, then due sooner, then at once.
+    assert_eq!(put("one", 2, ("in", json!("90m"))).0, 200);
+    let sooner = json!({"time": due_ms - 60_000});
+    assert_eq!(ask(api, "POST", "/api/schedules/one/reschedule", Some(&sooner)).0, 200);
+    assert_eq!(get(api, "/api/schedules/one").1["time"], json!(due_ms - 60_000));
+    assert_eq!(scene.count_of(&payload("one", 2)), 0);
+    assert_eq!(ask(api, "POST", "/api/schedules/one/fire", Some(&json!({}))).0, 200);
+    scene.await_payload(&payload("one", 2));
+    let gone = poll_until(PATIENCE, || (get(api, "/api/schedules/one").0 == 404).then_some(()));
+    assert!(gone.is_some(), "it is fired");
+    for (method, path) in [("DELETE", ""), ("POST", "/fire"), ("POST", "/reschedule")] {
+        let (status, answer) =
+            ask(api, method, &format!("/api/schedules/one{path}"), Some(&json!({"in": "1s"})));
+        assert_eq!((status, &answer["code"]), (404, &json!("not_pending")), "{method} {path}");
+    }
+
+    // Cancelled.
+    assert_eq!(put("two", 1, ("in", json!("1h"))).0, 200);
+    assert_eq!(ask(api, "DELETE", "/api/schedules/two", None).0, 200);
+    assert_eq!(get(api, "/api/schedules/two").0, 404);
+    drop(kms);
+    scene.assert_everything_fired_once(&scene.settings());
+    assert_eq!((scene.count_of(&payload("one", 1)), scene.count_of(&payload("two", 1))), (0, 0));
+}
+
+#[test]
+fn a_walk_gives_each_schedule_once_and_only_what_is_asked_for() {
+    const COUNT: usize = 3_000;
+    let scene = Scene::new("api-list", 4);
+    let due_ms = now_ms() + 3_600_000;
+    let other = "elsewhere";
+    let id = |n: usize| format!("{}-{n:04}", ["red", "blue"][n % 2]);
+    let records: Vec<NewRecord> = (0..COUNT)
+        .map(|n| {
+            let destination = if n.is_multiple_of(10) { other } else { &scene.destination };
+            let value = crate::scene::schedule(destination, &id(n), 1, due_ms + n as i64);
+            NewRecord::to(&scene.schedules).key(id(n)).value(value)
+        })
+        .collect();
+    scene.client.produce(&records);
+    let kms = Kms::start_ready(&scene.settings());
+    let api = kms.admin();
+
+    let of =
+        |wanted: &dyn Fn(usize) -> bool| (0..COUNT).filter(|&n| wanted(n)).map(id).collect::<BTreeSet<_>>();
+    assert_eq!(ids(&walk(api, "limit=700")), of(&|_| true));
+    assert_eq!(ids(&walk(api, "prefix=blue-&limit=100")), of(&|n| n % 2 == 1));
+    assert_eq!(ids(&walk(api, &format!("destination={other}"))), of(&|n| n.is_multiple_of(10)));
+    let times = format!("from={}&to={}", due_ms + 100, due_ms + 199);
+    assert_eq!(ids(&walk(api, &times)), of(&|n| (100..200).contains(&n)));
+    assert!(walk(api, "prefix=green").is_empty());
+
+    let (status, page) = get(api, "/api/schedules?limit=1");
+    assert_eq!((status, page["schedules"].as_array().unwrap().len()), (200, 1));
+    assert_eq!(page["partitions"], json!({"owned": [0, 1, 2, 3], "missing": []}));
+    let cursor = page["next_cursor"].as_str().unwrap().to_owned();
+    let (status, partitions) = get(api, "/api/partitions");
+    let pending =
+        partitions["partitions"].as_array().unwrap().iter().map(|one| one["pending"].as_i64().unwrap());
+    assert_eq!((status, pending.sum::<i64>()), (200, COUNT as i64), "{partitions}");
+    let (_, all) = get(api, "/api/stats");
+    assert_eq!((&all["pending"], &all["partitions"]), (&json!(COUNT), &json!(4)), "{all}");
+
+    // A cursor means nothing to the next process.
+    drop(kms);
+    let kms = Kms::start_ready(&scene.settings());
+    let (status, answer) = get(kms.admin(), &format!("/api/schedules?cursor={cursor}"));
+    assert_eq!((status, &answer["code"]), (410, &json!("outdated_cursor")), "{answer}");
+}
+
+#[test]
+fn what_cannot_be_done_is_said_and_writes_nothing() {
+    let scene = Scene::new("api-refusals", 2);
+    let kms = Kms::start_ready(&scene.settings());
+    let api = kms.admin();
+    let good = json!({"in": "1h", "topic": scene.destination});
+    let with = |field: &str, value: Value| {
+        let mut body = good.clone();
+        body[field] = value;
+        body
+    };
+    for (path, body, status, code) in [
+        ("/api/schedules/a", with("topic", json!("__consumer_offsets")), 422, "destination_denied"),
+        ("/api/schedules/a", with("topic", json!(scene.schedules)), 422, "destination_denied"),
+        ("/api/schedules/a", with("topic", json!("no/topic")), 422, "illegal_destination"),
+        ("/api/schedules/a", with("time", json!(5)), 422, "invalid_schedule"),
+        ("/api/schedules/a", with("valeu", json!("x")), 400, "invalid_json"),
+        ("/api/schedules/a", json!([]), 400, "invalid_json"),
+        ("/api/schedules/~*", good.clone(), 400, "invalid_id"),
+        ("/api/schedules/a?schedule_topic=none", good.clone(), 404, "no_such_topic"),
+        ("/api/nothing", good.clone(), 404, "no_such_path"),
+    ] {
+        let (answered, answer) = ask(api, "PUT", path, Some(&body));
+        assert_eq!((answered, answer["code"].as_str()), (status, Some(code)), "{path} {body}: {answer}");
+        assert!(answer["message"].as_str().is_some_and(|message| !message.is_empty()), "{answer}");
+    }
+    for path in ["limit=0", "limit=1001", "limit=x", "from=yesterday", "cursor=x"] {
+        let (status, answer) = get(api, &format!("/api/schedules?{path}"));
+        assert_eq!((status, &answer["code"]), (400, &json!("invalid_parameter")), "{path}: {answer}");
+    }
+    let headers = [("Content-Type", "application/json"), ("Origin", "https://elsewhere.example")];
+    let foreign = http::request(api, "PUT", "/api/schedules/a", &headers, &good.to_string()).unwrap();
+    assert_eq!(foreign.status, 403, "{}", foreign.body);
+    assert!(scene.committed().is_empty(), "nothing was written");
+
+    // An unknown ID gets its tombstone on request.
+    assert_eq!(ask(api, "DELETE", "/api/schedules/unread", None).0, 404);
+    assert_eq!(ask(api, "DELETE", "/api/schedules/unread?anyway=true", None).0, 200);
+    let written = scene.committed();
+    assert_eq!(written.len(), 1);
+    assert_eq!((written[0].key_text().as_str(), written[0].value.as_deref()), ("unread", None));
+}
+
+#[test]
+fn whoever_has_no_token_sees_nothing_and_nobody_changes_a_read_only_instance() {
+    let scene = Scene::new("api-token", 1);
+    let settings = scene.settings().env("KMS_ADMIN__TOKEN", "secret").env("KMS_ADMIN__READ_ONLY", "true");
+    let kms = Kms::start_ready(&settings);
+    let ask = |method: &str, token: &str| {
+        let headers = [("Authorization", token), ("Content-Type", "application/json")];
+        let body = json!({"in": "1h", "topic": scene.destination}).to_string();
+        http::request(kms.admin(), method, "/api/schedules/a", &headers, &body).unwrap().status
+    };
+    assert_eq!((ask("GET", ""), ask("GET", "Bearer wrong!"), ask("GET", "Bearer secret")), (401, 401, 404));
+    assert_eq!((ask("PUT", "Bearer secret"), ask("DELETE", "Bearer secret")), (403, 403));
+}
+
+#[test]
+fn any_id_can_be_addressed_and_comes_back_escaped() {
+    let scene = Scene::new("api-ids", 1);
+    let kms = Kms::start_ready(&scene.settings());
+    let api = kms.admin();
+    for (path, id) in [
+        ("%3Cscript%3Ealert(1)%3C%2Fscript%3E", "<script>alert(1)</script>"),
+        ("a%2Fb%3Fc%20d", "a/b?c d"),
+        ("%C3%BC", "\u{fc}"),
+        ("~_wA", "~_wA"), // the bytes ff 00
+        ("~fng", "~fng"), // ~x
+    ] {
+        let body = json!({"in": "1h", "topic": scene.destination, "headers_text": {"<b>": "\"&"}});
+        let (status, created) = ask(api, "PUT", &format!("/api/schedules/{path}"), Some(&body));
+        assert_eq!((status, created["id"].as_str()), (200, Some(id)), "{created}");
+        assert_eq!(get(api, &format!("/api/schedules/{path}")).1["headers"], json!({"<b>": "IiY="}));
+    }
+    let keys: BTreeSet<Vec<u8>> = {
+        let written = scene.committed();
+        written.into_iter().map(|seen| seen.key.unwrap()).collect()
+    };
+    assert!(
+        keys.contains(&b"\xff\x00"[..]) && keys.contains(&b"~x"[..]) && keys.contains("\u{fc}".as_bytes())
+    );
+    assert_eq!(ids(&walk(api, "limit=2")).len(), 5);
+}
