@@ -131,7 +131,8 @@ pub fn run_until(
         desk: Arc::clone(&desk),
         state,
     };
-    let partitions = extent::partitions(&settings, &observer);
+    let files = extent::raise_limit_of_files();
+    let partitions = extent::partitions_to_hold(&settings, &observer, files);
     let member = client::consumer(&settings, partitions)?;
     let supervisor = Supervisor::start(&member, blueprint).map_err(|error| {
         anyhow::anyhow!("cannot start the consumer of {}: {error}", settings.kafka.brokers)

@@ -119,10 +119,10 @@ fn spawn(body: impl FnOnce() + Send + 'static) -> io::Result<()> {
 }
 
 /// The beginning of a file, and the rest.
-type Opened = (Vec<u8>, Box<dyn Read + Send>);
+type Found = (Vec<u8>, Box<dyn Read + Send>);
 
 /// The newest complete checkpoint that can be read.
-pub(super) fn newest(disk: &dyn Disk, lane: &Lane) -> Option<Opened> {
+pub(super) fn newest(disk: &dyn Disk, lane: &Lane) -> Option<Found> {
     let names = match disk.list(&lane.dir) {
         Ok(names) => names,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
@@ -148,7 +148,7 @@ pub(super) fn newest(disk: &dyn Disk, lane: &Lane) -> Option<Opened> {
 }
 
 /// Opens a file whose head is that of a checkpoint of the lane's partition.
-fn open(disk: &dyn Disk, path: &Path, lane: &Lane) -> Result<Opened, Refusal> {
+fn open(disk: &dyn Disk, path: &Path, lane: &Lane) -> Result<Found, Refusal> {
     let mut rest = disk.open(path).map_err(Refusal::Unreadable)?;
     let first = fill(&mut *rest, Vec::new()).map_err(Refusal::Unreadable)?;
     let decoder = Decoder::open(&first[..])?;

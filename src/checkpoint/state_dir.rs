@@ -347,6 +347,13 @@ mod tests {
             assert_eq!(store.outcome(), None);
         }
         assert_eq!(found(&mut *store), None, "it was discarded");
+        // What cannot be removed keeps nothing else there.
+        let dir = partition_dir(root.path());
+        fs::create_dir(dir.join("0-1.ckpt")).unwrap();
+        fs::write(dir.join("1-2.ckpt"), "x").unwrap();
+        store.discard();
+        store.open();
+        assert!(dir.join("0-1.ckpt").exists() && !dir.join("1-2.ckpt").exists());
         drop(store);
         let mut next = self::store(&state_dir);
         write(&mut *next, 18).unwrap();

@@ -7,8 +7,8 @@ use std::time::{Duration, SystemTime};
 use super::disk::Disk;
 use super::names::Name;
 
-/// Checkpoints that were not written to for so long are removed. Those of a partition that is owned are written anew far more
-/// often; one that was given up may come back, but its checkpoints are of no use for longer than its topic keeps tombstones.
+/// Checkpoints that were not written to for so long are removed. Those of a partition that is owned are written anew each day
+/// at least; one that was given up may come back, but seldom after so long.
 pub(super) const KEPT_FOR: Duration = Duration::from_hours(7 * 24);
 
 /// Removes the files of checkpoints that were never completed. One that cannot be removed only takes room.
@@ -51,7 +51,8 @@ fn each_file(disk: &dyn Disk, root: &Path, f: &mut dyn FnMut(&Path, Name)) -> io
     Ok(())
 }
 
-fn remove(disk: &dyn Disk, path: &Path, what: &str) {
+/// Removes a file; one that cannot be removed is said in the log.
+pub(super) fn remove(disk: &dyn Disk, path: &Path, what: &str) {
     if let Err(error) = disk.remove(path) {
         tracing::warn!("{what} is left behind: cannot remove {}: {error}", path.display());
     }

@@ -14,6 +14,7 @@ use super::decoder::Decoder;
 use super::disk::{Disk, DiskFile};
 use super::lane::{Job, Lane, Reply, Task};
 use super::names::Name;
+use super::tidying::remove;
 
 /// After so many bytes the file is brought to the disk as far as it is. All at its end would be gigabytes at once, for which
 /// everyone else who uses the disk would have to wait.
@@ -180,22 +181,19 @@ fn create_dirs(disk: &dyn Disk, dir: &Path) -> Result<(), String> {
     Ok(())
 }
 
-/// Removes all files of ours, but that one. What cannot be removed only takes room, and is said in the log.
+/// Removes all files of ours, but that one. What cannot be removed keeps none of the others.
 fn remove_all_but(kept: Option<&str>, disk: &dyn Disk, dir: &Path) {
     let is_old = |name: &String| Name::parse(name).is_some() && Some(name.as_str()) != kept;
-    let names = match disk.list(dir) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return,
-        names => names,
-    };
-    let result = names.map_err(cannot("list", dir)).and_then(|names| {
-        names
-            .into_iter()
-            .filter(is_old)
-            .map(|name| dir.join(name))
-            .try_for_each(|path| disk.remove(&path).map_err(cannot("remove", &path)))
-    });
-    if let Err(reason) = result {
-        tracing::warn!("old checkpoints are left behind: {reason}");
+    match disk.list(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => {
+            tracing::warn!("old checkpoints are left behind: {}", cannot("list", dir)(error));
+        }
+        Ok(names) => {
+            for name in names.into_iter().filter(is_old) {
+                remove(disk, &dir.join(name), "an old checkpoint");
+            }
+        }
     }
 }
 

@@ -19,9 +19,8 @@ const FILES_A_PARTITION: u64 = 8;
 const FILES_A_PARTITION_AND_BROKER: u64 = 3;
 
 /// How many partitions the schedule topics have, all together: what this instance may own should it be the only one.
-/// Says what stands in the way of that.
-pub(super) fn partitions(settings: &Settings, observer: &Observer) -> usize {
-    let files = raise_limit_of_files();
+/// Says what stands in the way of that; `files` is how many files and sockets this process may open.
+pub(super) fn partitions_to_hold(settings: &Settings, observer: &Observer, files: Option<u64>) -> usize {
     let Some(partitions) = count(settings, observer) else {
         tracing::debug!("how many partitions there are is not known yet");
         return client::PARTITIONS_UNLESS_KNOWN;
@@ -70,7 +69,7 @@ fn files_needed(partitions: usize, brokers: usize) -> u64 {
 /// Raises the limit of open files as far as this process may, and gives it. The usual soft limit, 1024, is there for programs
 /// that use `select`, and is met by some tens of partitions.
 #[allow(unsafe_code, reason = "the standard library knows no limits")]
-fn raise_limit_of_files() -> Option<u64> {
+pub(super) fn raise_limit_of_files() -> Option<u64> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: a valid structure to write to.
     if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } != 0 {

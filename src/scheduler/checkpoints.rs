@@ -30,6 +30,9 @@ pub type Opened = Decoder<Box<dyn Read + Send>>;
 const WORTH_PART: usize = 8;
 /// One that is older than this part of the time that tombstones are kept is renewed, however little came since.
 const WORTH_AGE: u32 = 4;
+/// And in any case one that is older than this: files that nobody has written to for a week are removed
+/// (`checkpoint/tidying.rs`).
+const LONGEST_AGE: Duration = Duration::from_hours(24);
 /// How often it is looked whether a new one is worth it.
 const LOOK_EVERY_MS: u64 = 1_000;
 /// After something went wrong, the next attempt comes in so long.
@@ -124,7 +127,7 @@ impl Checkpoints {
     }
 
     /// All that came after what the shard has begun with is read.
-    pub(super) fn is_caught_up_with(&mut self) {
+    pub(super) fn trust(&mut self) {
         if let Some(begun) = &mut self.begun {
             begun.is_caught_up = true;
         }
@@ -165,7 +168,7 @@ impl Checkpoints {
         let Some(newest) = self.newest else { return true };
         let tail = shard.applied() - newest.offset;
         tail >= least.max((shard.pending().len() / WORTH_PART) as i64)
-            || newest.taken.age(now).is_none_or(|age| age >= retention / WORTH_AGE)
+            || newest.taken.age(now).is_none_or(|age| age >= (retention / WORTH_AGE).min(LONGEST_AGE))
     }
 }
 

@@ -177,7 +177,7 @@ fn a_damaged_one_costs_time_and_nothing_else() {
         bytes[middle] ^= 1;
         fs::write(file, bytes).unwrap();
     }
-    kept.assert_passed_over("");
+    kept.assert_passed_over("it is damaged");
     kept.assert_it_fires();
 }
 

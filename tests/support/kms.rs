@@ -55,13 +55,6 @@ impl Settings {
     }
 }
 
-/// What a process takes.
-#[derive(Clone, Copy, Debug)]
-pub struct Resources {
-    pub resident_bytes: u64,
-    pub threads: u64,
-}
-
 /// A running scheduler. Dropped, it is killed; dropped by a failing test, it shows what it logged.
 pub struct Kms {
     process: BoundChild,
@@ -132,16 +125,6 @@ impl Kms {
     /// What it was started with.
     pub fn settings(&self) -> &Settings {
         &self.settings
-    }
-
-    /// What it takes of the machine, as Linux tells.
-    pub fn resources(&self) -> Resources {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).expect("it runs");
-        let figure = |name: &str| -> u64 {
-            let line = status.lines().find_map(|line| line.strip_prefix(name)).expect("every Linux tells");
-            line.split_whitespace().next().and_then(|figure| figure.parse().ok()).expect("a number")
-        };
-        Resources { resident_bytes: figure("VmRSS:") * 1_024, threads: figure("Threads:") }
     }
 
     /// Where metrics and health are served.

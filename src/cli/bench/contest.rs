@@ -44,7 +44,8 @@ pub(super) fn play(
 type Figure = (&'static str, &'static str, fn(&Delivered) -> f64);
 
 /// Name in JSON, name for people, and where it is found.
-const FIGURES: [Figure; 8] = [
+static FIGURES: [Figure; 8] = [
+    // Of a rate: they mean something where both contenders have the same time for the same messages.
     ("first_due_to_last_visible_seconds", "first due to last visible, s", |it| it.seconds),
     ("messages_per_second", "messages a second", |it| it.messages_per_second),
     ("messages_per_transaction", "messages a transaction", Delivered::messages_per_transaction),
@@ -55,6 +56,26 @@ const FIGURES: [Figure; 8] = [
     ("due_to_visible_max_ms", "due to visible, max, ms", |it| it.latency.max_ms),
 ];
 
+const OF_A_RATE: usize = 2;
+
+/// What is compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// The same messages, due at the same times.
+    Alike,
+    /// As many messages over about the same time, but some of kms are due a little later: no rates.
+    Apart,
+}
+
+impl Kind {
+    fn figures(self) -> &'static [Figure] {
+        match self {
+            Self::Alike => &FIGURES,
+            Self::Apart => &FIGURES[OF_A_RATE..],
+        }
+    }
+}
+
 /// What stands below the table of [`rows`].
 pub(super) const FOOTNOTE: &str = "* of this process, its reader included, which is the same for both";
 
@@ -64,18 +85,18 @@ pub(super) fn faults(rounds: &[Round]) -> Faults {
 }
 
 /// Each figure of either, and the ratio of their medians.
-pub(super) fn rows(rounds: &[Round]) -> Vec<Vec<String>> {
+pub(super) fn rows(rounds: &[Round], kind: Kind) -> Vec<Vec<String>> {
     let head = ["", "kms", "raw librdkafka", "kms / raw"].map(str::to_owned).to_vec();
     let row = |(_, name, of): &Figure| {
         let [kms, raw] = both(rounds, *of);
         vec![(*name).to_owned(), kms.show(), raw.show(), figure(ratio(kms, raw))]
     };
-    std::iter::once(head).chain(FIGURES.iter().map(row)).collect()
+    std::iter::once(head).chain(kind.figures().iter().map(row)).collect()
 }
 
-pub(super) fn summary(rounds: &[Round]) -> Value {
+pub(super) fn summary(rounds: &[Round], kind: Kind) -> Value {
     let mut summary = json!({ "kms": {}, "raw": {}, "kms_to_raw": {} });
-    for (name, _, of) in FIGURES {
+    for &(name, _, of) in kind.figures() {
         let [kms, raw] = both(rounds, of);
         summary["kms"][name] = json!(kms);
         summary["raw"][name] = json!(raw);
@@ -140,7 +161,7 @@ mod tests {
         });
         let rounds = rounds.unwrap();
         assert_eq!(turns, [Contender::Kms, Contender::Raw, Contender::Raw, Contender::Kms]);
-        let summary = summary(&rounds);
+        let summary = summary(&rounds, Kind::Alike);
         let ratio = |name: &str| summary["kms_to_raw"][name].as_f64().unwrap();
         assert!((ratio("first_due_to_last_visible_seconds") - 2.0).abs() < 1e-6);
         assert!((ratio("messages_per_second") - 0.5).abs() < 1e-6);

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::super::{print, text};
 use super::CommonArgs;
-use super::contest::{self, Contender, Round};
+use super::contest::{self, Contender, Kind, Round};
 use super::delivery::{Cost, Delivered};
 use super::instance::Instance;
 use super::lab::Lab;
@@ -106,11 +106,12 @@ fn show(lab: &Lab, args: &FireArgs, rounds: &[Round]) -> anyhow::Result<ExitCode
             "seconds": args.rate.map(|_| args.seconds),
             "destination_partitions": args.destination_partitions,
         });
-        let own = json!({ "rounds": rounds, "summary": contest::summary(rounds), "faults": faults });
+        let own =
+            json!({ "rounds": rounds, "summary": contest::summary(rounds, Kind::Alike), "faults": faults });
         print(&serde_json::to_string_pretty(&document("fire", asked, lab, &args.common, own))?)?;
     } else {
         let heading = heading(&args.what(), lab, &args.common);
-        print(&format!("{heading}\n{}{}", table(&contest::rows(rounds)), contest::FOOTNOTE))?;
+        print(&format!("{heading}\n{}{}", table(&contest::rows(rounds, Kind::Alike)), contest::FOOTNOTE))?;
     }
     if faults.are_none() {
         return Ok(ExitCode::SUCCESS);

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::super::{UsageError, print};
 use super::CommonArgs;
-use super::contest::{self, Contender, Round};
+use super::contest::{self, Contender, Kind, Round};
 use super::delivery::{Cost, Delivered};
 use super::instance::Instance;
 use super::lab::Lab;
@@ -130,13 +130,14 @@ fn show(lab: &Lab, args: &MixedArgs, rounds: &[Round], written: &[Written]) -> a
         let own = json!({
             "rounds": rounds,
             "written_for_kms": written,
-            "summary": contest::summary(rounds),
+            "summary": contest::summary(rounds, Kind::Apart),
             "faults": faults,
         });
         print(&serde_json::to_string_pretty(&document("mixed", asked, lab, &args.common, own))?)?;
     } else {
         let heading = heading(&args.what(), lab, &args.common);
-        let (figures, histogram) = (table(&contest::rows(rounds)), table(&contest::histogram_rows(rounds)));
+        let (figures, histogram) =
+            (table(&contest::rows(rounds, Kind::Apart)), table(&contest::histogram_rows(rounds)));
         print(&format!("{heading}\n{figures}{}\n\n{histogram}", contest::FOOTNOTE))?;
         let sum = |of: fn(&Written) -> u64| grouped(written.iter().map(of).sum::<u64>() as i64);
         print(&format!(
@@ -265,7 +266,7 @@ fn kms(lab: &Lab, args: &MixedArgs) -> anyhow::Result<(Delivered, Written)> {
     let mut writer = Writer::new(lab, &schedules, lab.partitions, workload)?;
 
     let (began_ms, processor_before) = (now_ms(), processor_seconds());
-    let written = write(args, &mut writer, &changing, "kms", || lab.check())?;
+    let written = write(args, &mut writer, &changing, "kms", || instance.look())?;
     let last_due_ms = now_ms() + DUE_AFTER_MS + DUE_SPREAD_MS as i64;
     await_deliveries(&mut reader, changing.outstanding(), last_due_ms, || instance.look())?;
     let processor_seconds = processor_seconds_since(processor_before);
