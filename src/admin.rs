@@ -56,8 +56,7 @@ pub async fn bind(listen: SocketAddr) -> Result<TcpListener, ServeError> {
 
 /// Takes the address of the API.
 pub async fn bind_api(listen: SocketAddr) -> Result<TcpListener, ServeError> {
-    let listener =
-        take(listen, "admin.listen (of the demo: --admin), or serve none with an empty one").await?;
+    let listener = take(listen, "admin.listen (of the demo: --admin), or serve none: `none`").await?;
     tracing::info!("the admin API is served on http://{}", address(&listener, listen));
     Ok(listener)
 }

@@ -582,7 +582,11 @@ impl Settings {
         }
         let second = Duration::from_secs(1);
         for (key, holds, why) in [
-            ("kafka.brokers", !self.kafka.brokers.trim().is_empty(), "name at least one broker as host:port"),
+            (
+                "kafka.brokers",
+                self.kafka.brokers.split(',').all(is_broker),
+                "name each broker as host:port, with commas between them",
+            ),
             ("kafka.group_id", !self.kafka.group_id.is_empty(), "must not be empty"),
             (
                 "kafka.instance_id",
@@ -642,6 +646,18 @@ impl Settings {
         }
         Ok(())
     }
+}
+
+/// What librdkafka takes as a bootstrap server: `host`, `host:port`, `[::1]:port`, each maybe after `protocol://`.
+fn is_broker(server: &str) -> bool {
+    let server = server.trim();
+    let address = server.split_once("://").map_or(server, |(_, address)| address);
+    let (host, port) = match address.rsplit_once(':') {
+        // What is in brackets has colons of its own.
+        Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
+        _ => (address, None),
+    };
+    !host.is_empty() && port.is_none_or(|port| port.parse::<u16>().is_ok_and(|port| port > 0))
 }
 
 /// What Kafka takes as a `group.instance.id`; nothing stands for none.

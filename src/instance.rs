@@ -102,6 +102,12 @@ pub fn run_until(
         create_topics(&topic_admin, &settings);
     }
     let skip_before_ms = options.skip_overdue_before.map(DueTime::epoch_ms);
+    if let Some(before_ms) = skip_before_ms {
+        tracing::warn!(
+            before_ms,
+            "schedules that were due before this are removed, not delivered (--skip-overdue-before)"
+        );
+    }
     let facts: HashMap<String, Arc<TopicFacts>> =
         settings.topics.iter().map(|(topic, _)| (topic.to_owned(), Arc::default())).collect();
     let shard_settings = settings.topics.iter().map(|(topic, format)| {

@@ -281,7 +281,7 @@ pub enum SendError {
     #[error("the destination is not a legal topic name (1 to 249 of a-z A-Z 0-9 . _ -)")]
     IllegalName,
     /// The scheduler's settings forbid it.
-    #[error("the destination is refused by destinations.allow and destinations.deny")]
+    #[error("the settings refuse the destination: see destinations.allow, .deny and .schedule_topics")]
     Denied,
     /// The queue to the broker is full for the moment.
     #[error("the producer's queue is full")]

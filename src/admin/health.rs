@@ -35,9 +35,15 @@ pub(super) async fn ready(State(observed): State<Observed>) -> (StatusCode, Json
         .collect();
     let ready = observed.status.ready();
     let joined = observed.status.joined();
-    let reasons = observed.status.excesses();
+    let mut reasons = observed.status.excesses();
+    if !joined {
+        reasons.push(NOT_JOINED.to_owned());
+    }
     (code(ready), Json(Readiness { ready, joined, owned: partitions.len(), not_live, reasons }))
 }
+
+const NOT_JOINED: &str = "the consumer group has not given this instance any answer yet, or went on without it: no broker is reached, \
+                          a schedule topic is missing, or the group is just being balanced; the log says which";
 
 fn code(well: bool) -> StatusCode {
     if well { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }
@@ -65,7 +71,7 @@ pub(super) struct Readiness {
     /// How many partitions that is.
     owned: usize,
     not_live: Vec<NotLive>,
-    /// Which bounds are exceeded, and what to do.
+    /// What else is in the way, and what to do.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     reasons: Vec<String>,
 }

@@ -59,7 +59,7 @@ struct When {
     #[arg(long, value_name = "RFC3339", value_parser = text::moment, allow_hyphen_values = true)]
     at: Option<DueTime>,
     /// Deliver after this time, for example 90m
-    #[arg(long = "in", value_name = "DURATION", value_parser = text::duration)]
+    #[arg(long = "in", value_name = "DURATION", value_parser = text::duration, allow_hyphen_values = true)]
     after: Option<Duration>,
 }
 

@@ -226,6 +226,28 @@ fn a_topic_has_one_format() {
 }
 
 #[test]
+fn brokers_are_named_in_any_of_librdkafkas_ways() {
+    for brokers in
+        ["k", "k:9092", "a:1, b:2", "127.0.0.1:9092", "[::1]:9092", "[::1]", "SSL://k:9093,PLAINTEXT://k"]
+    {
+        assert_eq!(from_environment(&[("KAFKA_BROKERS", brokers)]).kafka.brokers, brokers);
+    }
+}
+
+#[test]
+fn the_admin_api_is_this_machines_alone_or_has_a_token() {
+    let refused = refusal("", &[("KMS_ADMIN__LISTEN", "0.0.0.0:9402")], &[]);
+    for part in ["admin.token", "must be set", "127.0.0.1"] {
+        assert!(refused.contains(part), "{refused}");
+    }
+    let guarded = from_environment(&[("KMS_ADMIN__LISTEN", "0.0.0.0:9402"), ("KMS_ADMIN__TOKEN", "hidden")]);
+    assert_eq!(guarded.admin.token.reveal(), "hidden");
+    assert!(!guarded.print_masked().contains("hidden"));
+    assert_eq!(from_environment(&[("KMS_ADMIN__LISTEN", "none")]).admin.listen, None);
+    from_environment(&[("KMS_ADMIN__LISTEN", "[::1]:0")]);
+}
+
+#[test]
 fn without_topics_it_says_what_to_set() {
     let message = from_environment(&[]).require_topics().unwrap_err().to_string();
     assert!(message.contains("SCHEDULE_TOPICS") && message.contains("topics.avro"), "{message}");
@@ -269,6 +291,9 @@ fn wrong_values_name_source_setting_and_remedy() {
             ["KMS_PARTITIONS__MAX_OWNED", "partitions.max_owned", "-1"],
         ),
         ("", ("KMS_KAFKA__INSTANCE_ID", "a b"), ["KMS_KAFKA__INSTANCE_ID", "kafka.instance_id", "a-z"]),
+        ("", ("KAFKA_BROKERS", "localhost:port"), ["KAFKA_BROKERS", "kafka.brokers", "host:port"]),
+        ("", ("KAFKA_BROKERS", "a:1,,b:2"), ["KAFKA_BROKERS", "kafka.brokers", "host:port"]),
+        ("", ("KMS_ADMIN__LISTEN", "localhost"), ["KMS_ADMIN__LISTEN", "admin.listen", "127.0.0.1:9402"]),
         ("", ("KMS_DESTINATIONS__DENY", "a["), ["KMS_DESTINATIONS__DENY", "destinations.deny", "a["]),
         ("delivery = 'exactly-once", ("", ""), ["kms.toml", "line 1", "TOML"]),
     ] {

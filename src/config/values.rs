@@ -139,24 +139,24 @@ pub(super) mod duration {
 }
 
 /// Sizes as people write them: `12GiB`, `512MB`, `1048576`. Nothing, or 0, is none.
-/// An address to listen on; an empty text is none.
+/// An address to listen on, or `none`.
 pub(super) mod optional_address {
     use std::net::SocketAddr;
 
     use super::{Deserialize, Deserializer, Serializer};
     use serde::de::Error as _;
 
+    const NONE: &str = "none";
+
     pub(in crate::config) fn deserialize<'de, D: Deserializer<'de>>(
         d: D,
     ) -> Result<Option<SocketAddr>, D::Error> {
         let text = String::deserialize(d)?;
-        if text.is_empty() {
+        if text.is_empty() || text == NONE {
             return Ok(None);
         }
         let unreadable = |_| {
-            D::Error::custom(format!(
-                "`{text}` is no address; write 127.0.0.1:9402 or [::1]:9402, or nothing for none"
-            ))
+            D::Error::custom(format!("`{text}` is no address; write 127.0.0.1:9402 or [::1]:9402, or none"))
         };
         text.parse().map(Some).map_err(unreadable)
     }
@@ -168,7 +168,7 @@ pub(super) mod optional_address {
     ) -> Result<S::Ok, S::Error> {
         match address {
             Some(address) => s.collect_str(address),
-            None => s.serialize_str(""),
+            None => s.serialize_str(NONE),
         }
     }
 }

@@ -286,8 +286,12 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
         for (entry, tombstone) in batch.entries.iter().zip(base..) {
             self.settle_entry(entry, tombstone, now_ms);
         }
+        let skipped = batch.entries.iter().filter(|entry| entry.skipped).count();
+        if skipped > 0 {
+            say_skipped(&self.topic, self.partition, skipped);
+        }
         // They come back when they are read, and are applied already. Of what was skipped each is counted by its headers.
-        if batch.entries.iter().all(|entry| !entry.skipped) {
+        if skipped == 0 {
             self.log.know(base..base + batch.entries.len() as i64);
         }
         self.firing.grow();
@@ -346,6 +350,10 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
             }
             let offsets = self.until_answered(|this| this.transactions.appended(SLICE))?;
             assert_eq!(offsets.len(), delivered.len(), "every appended record has its offset");
+            let skipped = delivered.iter().filter(|entry| entry.skipped).count();
+            if skipped > 0 {
+                say_skipped(&self.topic, self.partition, skipped);
+            }
             let now_ms = self.clock.now_ms();
             for (entry, tombstone) in delivered.iter().zip(offsets) {
                 self.settle_entry(entry, tombstone, now_ms);
@@ -356,6 +364,10 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
         self.firing.grow();
         Ok(())
     }
+}
+
+fn say_skipped(topic: &str, partition: i32, schedules: usize) {
+    tracing::info!(topic, partition, schedules, "removed overdue schedules without delivering them");
 }
 
 fn message_bytes(schedule: &Schedule<'_>) -> usize {

@@ -121,8 +121,9 @@ impl Api {
             return refuse("illegal_destination", message);
         }
         if !self.settings.permits_destination(topic) {
-            let message =
-                format!("the settings destinations.allow and destinations.deny refuse the topic {topic}");
+            let message = format!(
+                "the settings destinations.allow, .deny and .schedule_topics refuse the topic {topic}"
+            );
             return refuse("destination_denied", message);
         }
         Ok(())

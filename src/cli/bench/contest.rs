@@ -13,6 +13,15 @@ pub(super) enum Contender {
     Raw,
 }
 
+impl Contender {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Kms => "kms",
+            Self::Raw => "raw librdkafka",
+        }
+    }
+}
+
 /// What both delivered in one round.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(super) struct Round {
@@ -27,6 +36,15 @@ pub(super) fn play(
     mut turn: impl FnMut(Contender) -> anyhow::Result<Delivered>,
 ) -> anyhow::Result<Vec<Round>> {
     let mut played = Vec::new();
+    let mut turn = |contender| {
+        let delivered = turn(contender)?;
+        anyhow::ensure!(
+            delivered.messages > 0,
+            "{} delivered nothing, and after a while it was given up: are the brokers well?",
+            contender.name()
+        );
+        Ok(delivered)
+    };
     for round in 0..rounds {
         let (kms, raw) = if round % 2 == 0 {
             let kms = turn(Contender::Kms)?;

@@ -22,7 +22,7 @@ pub(super) struct Seen {
 /// What must not be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub(super) struct Faults {
-    /// Due and never seen.
+    /// Due and not seen, even after a while in which nothing more came.
     pub(super) lost: u64,
     /// Seen once more.
     pub(super) doubled: u64,
@@ -52,7 +52,7 @@ impl std::fmt::Display for Faults {
         let Self { lost, doubled, early, wrong } = self;
         write!(
             f,
-            "{lost} lost, {doubled} doubled, {early} early, {wrong} cancelled or replaced but delivered"
+            "{lost} not delivered, {doubled} doubled, {early} early, {wrong} cancelled or replaced but delivered"
         )
     }
 }
@@ -151,7 +151,7 @@ pub(super) struct Bucket {
 /// What one contender delivered in one round.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(super) struct Delivered {
-    messages: u64,
+    pub(super) messages: u64,
     #[serde(flatten)]
     pub(super) cost: Cost,
     /// From when the first was due until the last was visible.

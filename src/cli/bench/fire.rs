@@ -54,7 +54,7 @@ pub(super) struct FireArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     pub(super) rate: Option<u64>,
     /// For so long
-    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=86_400), requires = "rate")]
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=86_400), requires = "rate", conflicts_with = "count")]
     pub(super) seconds: u64,
     /// Partitions of the destination
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(i32).range(1..=10_000))]

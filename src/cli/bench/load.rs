@@ -205,11 +205,13 @@ impl Pass {
 /// A way in a table or document: name in JSON, name for people, and where it is found.
 type NamedPass = (&'static str, &'static str, fn(&Round) -> Pass);
 
+const FIRST_RECORD_TO_LIVE: &str = "kms, first record to live";
+
 const PASSES: [NamedPass; 4] = [
     ("raw_poll", "empty loop, BaseConsumer::poll", |round| round.raw_poll),
     ("raw_batch", "empty loop, batches", |round| round.raw_batch),
     ("kms_assigned_to_live", "kms, assigned to live", |round| round.kms_assigned_to_live),
-    ("kms_first_record_to_live", "kms, first record to live", |round| round.kms_first_record_to_live),
+    ("kms_first_record_to_live", FIRST_RECORD_TO_LIVE, |round| round.kms_first_record_to_live),
 ];
 
 fn show(lab: &Lab, args: &LoadArgs, rounds: &[Round]) -> anyhow::Result<ExitCode> {
@@ -248,13 +250,18 @@ fn show(lab: &Lab, args: &LoadArgs, rounds: &[Round]) -> anyhow::Result<ExitCode
             .map(str::to_owned)
             .to_vec();
         let rows = PASSES.iter().zip(rates).map(|((_, name, of), rate)| {
+            // The loops have no such instant.
+            let has_ratio = *name != FIRST_RECORD_TO_LIVE;
+            let ratio = |rate: Spread, loops: Spread| {
+                if has_ratio { figure(rate.median / loops.median) } else { String::new() }
+            };
             vec![
                 (*name).to_owned(),
                 spread(*of, |pass| pass.seconds).show(),
                 rate.show(),
                 figure(spread(*of, |pass| pass.megabytes_per_second).median),
-                figure(rate.median / poll.median),
-                figure(rate.median / batch.median),
+                ratio(rate, poll),
+                ratio(rate, batch),
                 processor(*of).map_or_else(String::new, |spread| figure(spread.median)),
             ]
         });
