@@ -7,6 +7,7 @@ mod error;
 mod guard;
 mod id;
 mod listing;
+mod openapi;
 mod partitions;
 mod question;
 mod schedule;
@@ -47,6 +48,7 @@ pub fn router(api: Api) -> Router {
         .route("/api/schedules/{id}/reschedule", post(writing::reschedule))
         .route("/api/partitions", get(partitions::partitions))
         .route("/api/stats", get(partitions::stats))
+        .route("/api/openapi.json", get(openapi::openapi))
         .fallback(async || {
             ApiError::new(StatusCode::NOT_FOUND, "no_such_path", "there is nothing here").hint(PATHS)
         })
@@ -64,4 +66,4 @@ pub fn router(api: Api) -> Router {
 }
 
 const PATHS: &str = "there is: GET /api/schedules, GET PUT DELETE /api/schedules/{id}, POST /api/schedules/{id}/fire, POST \
-                     /api/schedules/{id}/reschedule, GET /api/partitions, GET /api/stats";
+                     /api/schedules/{id}/reschedule, GET /api/partitions, GET /api/stats, GET /api/openapi.json";

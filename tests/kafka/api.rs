@@ -239,3 +239,72 @@ fn any_id_can_be_addressed_and_comes_back_escaped() {
     );
     assert_eq!(ids(&walk(api, "limit=2")).len(), 5);
 }
+
+/// That an answer has what its description says, and nothing else.
+fn assert_as_described(document: &Value, schema: &str, answer: &Value) {
+    let schema = &document["components"]["schemas"][schema];
+    let described = schema["properties"].as_object().unwrap();
+    let answer = answer.as_object().unwrap();
+    for (name, value) in answer {
+        assert!(described.contains_key(name), "{name} is not described");
+        let mut property = &described[name];
+        if let Some(reference) = property["$ref"].as_str() {
+            property = document.pointer(reference.trim_start_matches('#')).unwrap();
+        }
+        let kind = match value {
+            Value::Null => "null",
+            Value::Bool(_) => "boolean",
+            Value::Number(_) => "integer",
+            Value::String(_) => "string",
+            Value::Array(_) => "array",
+            Value::Object(_) => "object",
+        };
+        let is_right = match (&property["type"], &property["enum"], &property["const"]) {
+            (Value::String(only), ..) => only == kind,
+            (Value::Array(several), ..) => several.contains(&json!(kind)),
+            (_, Value::Array(values), _) => values.contains(value),
+            (.., constant) => constant == value,
+        };
+        assert!(is_right, "{name} is {value}, described as {property}");
+    }
+    for required in schema["required"].as_array().unwrap() {
+        assert!(answer.contains_key(required.as_str().unwrap()), "{required} is missing");
+    }
+}
+
+#[test]
+fn what_is_described_is_there_and_looks_like_that() {
+    let scene = Scene::new("api-described", 2);
+    let kms = Kms::start_ready(&scene.settings());
+    let api = kms.admin();
+    let (status, document) = get(api, "/api/openapi.json");
+    assert_eq!((status, &document["openapi"]), (200, &json!("3.1.0")));
+    for (path, methods) in document["paths"].as_object().unwrap() {
+        for method in methods.as_object().unwrap().keys() {
+            let (status, answer) =
+                ask(api, &method.to_uppercase(), &path.replace("{id}", "x"), Some(&json!({})));
+            let code = answer["code"].as_str().unwrap_or("done");
+            assert!(
+                status < 500 && !["no_such_path", "wrong_method"].contains(&code),
+                "{method} {path}: {answer}"
+            );
+            if status >= 400 {
+                assert_as_described(&document, "Error", &answer);
+            }
+        }
+    }
+    let body = json!({"in": "1h", "topic": scene.destination, "headers_text": {"a": "b"}});
+    for id in ["one", "two"] {
+        let created = ask(api, "PUT", &format!("/api/schedules/{id}"), Some(&body)).1;
+        assert_as_described(&document, "Done", &created);
+    }
+    let page = get(api, "/api/schedules?limit=1").1;
+    assert_as_described(&document, "Page", &page);
+    assert_as_described(&document, "Coverage", &page["partitions"]);
+    assert_as_described(&document, "Schedule", &page["schedules"][0]);
+    assert_as_described(&document, "Schedule", &get(api, "/api/schedules/two").1);
+    let partitions = get(api, "/api/partitions").1;
+    assert_as_described(&document, "Partitions", &partitions);
+    assert_as_described(&document, "Partition", &partitions["partitions"][0]);
+    assert_as_described(&document, "Stats", &get(api, "/api/stats").1);
+}
