@@ -137,6 +137,7 @@ fn a_walk_gives_each_schedule_once_and_only_what_is_asked_for() {
     let times = format!("from={}&to={}", due_ms + 100, due_ms + 199);
     assert_eq!(ids(&walk(api, &times)), of(&|n| (100..200).contains(&n)));
     assert!(walk(api, "prefix=green").is_empty());
+    assert_eq!(ids(&walk(api, "prefix=&destination=&from=&to=&limit=1000")), of(&|_| true), "left empty");
 
     let (status, page) = get(api, "/api/schedules?limit=1");
     assert_eq!((status, page["schedules"].as_array().unwrap().len()), (200, 1));

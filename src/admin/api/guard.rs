@@ -66,7 +66,7 @@ fn check(admin: &Admin, method: &Method, headers: &HeaderMap) -> Result<(), ApiE
     }
     // Pages of other origins can send anything but this without being asked first.
     let is_json = |given: &str| given.split(';').next().is_some_and(|kind| kind.trim() == "application/json");
-    if *method != Method::DELETE && !text(header::CONTENT_TYPE).is_some_and(is_json) {
+    if matches!(*method, Method::PUT | Method::POST) && !text(header::CONTENT_TYPE).is_some_and(is_json) {
         return Err(ApiError::new(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
             "not_json",

@@ -34,6 +34,17 @@ pub(super) struct Parameters {
     cursor: Option<String>,
 }
 
+impl Parameters {
+    /// What is left empty, as in a form, is not asked for.
+    fn without_empty(mut self) -> Self {
+        let Self { schedule_topic, from, to, prefix, destination, cursor, .. } = &mut self;
+        for parameter in [schedule_topic, from, to, prefix, destination, cursor] {
+            parameter.take_if(|text| text.is_empty());
+        }
+        self
+    }
+}
+
 /// A page. It may have fewer schedules than asked for, even none: there are more as long as there is a cursor.
 #[derive(Debug, Serialize)]
 pub(super) struct Page {
@@ -76,7 +87,7 @@ pub(super) async fn list(
     asked: Result<Query<Parameters>, QueryRejection>,
 ) -> Result<Json<Page>, ApiError> {
     let began = Instant::now();
-    let asked = parameters(asked)?;
+    let asked = parameters(asked)?.without_empty();
     let (topic, _) = api.topic(&TopicParameter::named(asked.schedule_topic))?;
     let limit = asked.limit.unwrap_or(LIMIT);
     if !(1..=LONGEST).contains(&limit) {
