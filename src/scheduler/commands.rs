@@ -41,7 +41,7 @@ impl Waiting {
 
 impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
     pub(super) fn take_commands(&mut self) {
-        while self.waiting.len() < COMMANDS_PER_ROUND
+        while self.waiting.len() + self.walks.len() < COMMANDS_PER_ROUND
             && let Some(command) = self.commands.take()
         {
             self.waiting.push_back(Waiting::new(command));
@@ -70,7 +70,6 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
 
     /// Answers the commands that write nothing, which another producer's open transaction does not hold up.
     fn answer_without_writing(&mut self) {
-        let mut has_listed = false;
         for waiting in std::mem::take(&mut self.waiting) {
             if self.clock.monotonic_ms() > waiting.command.deadline_ms {
                 waiting.answer(Answer::Expired);
@@ -87,17 +86,24 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
                         Err(error) => waiting.answer(Answer::Refused(error.to_string())),
                     }
                 }
-                Action::List(listing) if !has_listed => {
-                    let page = self.list(listing);
-                    waiting.answer(Answer::Page(page));
-                    has_listed = true;
-                }
-                // One step a round: what is due comes between them.
-                Action::List(_) => self.waiting.push_back(waiting),
+                Action::List(_) => self.walks.push_back(waiting),
                 Action::Cancel | Action::CancelAnyway | Action::Reschedule { .. } => {
                     self.waiting.push_back(waiting);
                 }
             }
+        }
+        self.take_a_step();
+    }
+
+    /// A step of one walk a round: what is due comes between them.
+    fn take_a_step(&mut self) {
+        let Some(walk) = self.walks.pop_front() else { return };
+        if self.clock.monotonic_ms() > walk.command.deadline_ms {
+            return walk.answer(Answer::Expired);
+        }
+        if let Action::List(listing) = &walk.command.action {
+            let page = self.list(listing);
+            walk.answer(Answer::Page(page));
         }
     }
 

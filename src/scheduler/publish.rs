@@ -69,7 +69,7 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
             pending.structure_bytes() + pending.payload_bytes().saturating_sub(pending.content_bytes()),
         );
         status.fetched_records.set_count(self.log.fetched());
-        status.commands_waiting.set_count(self.waiting.len() + self.commands.len());
+        status.commands_waiting.set_count(self.waiting.len() + self.walks.len() + self.commands.len());
         status.repairs_waiting.set_count(self.repairs.len());
         let wall_ms = self.clock.now_ms();
         let overdue = pending.oldest_due().map_or(0, |due| wall_ms.saturating_sub(due).max(0));

@@ -85,6 +85,8 @@ pub struct Runner<L, T, C> {
     pub(super) commands: CommandReceiver,
     /// Taken from the lane, not yet begun.
     pub(super) waiting: VecDeque<Waiting>,
+    /// Steps of walks that were asked for, for the next rounds.
+    pub(super) walks: VecDeque<Waiting>,
     /// A command whose record was appended at this offset in a transaction of unknown outcome.
     pub(super) unresolved: Option<(i64, Command)>,
     /// Versions that an acknowledgement of an older one overtook; to be written again.
@@ -147,6 +149,7 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
             counters,
             commands,
             waiting: VecDeque::new(),
+            walks: VecDeque::new(),
             unresolved: None,
             repairs: VecDeque::new(),
             repair_offsets: HashMap::new(),
@@ -351,7 +354,7 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
         if self.is_blocked() {
             return SLICE;
         }
-        if !self.repairs.is_empty() || !self.waiting.is_empty() {
+        if !self.repairs.is_empty() || !self.waiting.is_empty() || !self.walks.is_empty() {
             return Duration::ZERO;
         }
         let longest = self.checkpoints.next_step().unwrap_or(LONGEST_SLEEP);

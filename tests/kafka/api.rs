@@ -139,6 +139,13 @@ fn a_walk_gives_each_schedule_once_and_only_what_is_asked_for() {
     assert!(walk(api, "prefix=green").is_empty());
     assert_eq!(ids(&walk(api, "prefix=&destination=&from=&to=&limit=1000")), of(&|_| true), "left empty");
 
+    // Many walk at once.
+    let walks: Vec<_> =
+        (0..8).map(|n| std::thread::spawn(move || walk(api, &format!("limit={}", 100 + n)))).collect();
+    for found in walks {
+        assert_eq!(ids(&found.join().unwrap()), of(&|_| true));
+    }
+
     let (status, page) = get(api, "/api/schedules?limit=1");
     assert_eq!((status, page["schedules"].as_array().unwrap().len()), (200, 1));
     assert_eq!(page["partitions"], json!({"owned": [0, 1, 2, 3], "missing": []}));
