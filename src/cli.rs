@@ -1,13 +1,19 @@
 //! The command line: one file a subcommand.
 
+mod api;
 mod bench;
 mod cancel;
 mod completions;
 mod connection;
 mod demo;
+mod get;
+mod list;
+mod reschedule;
 mod run;
 mod schedule;
 mod schema;
+mod stats;
+mod table;
 mod tail;
 mod text;
 mod topics;
@@ -41,6 +47,7 @@ Examples:
   kms topics check                                  are the schedule topics as they should be?
   kms schedule order-17 --in 90m --topic orders --key 17 --value late
   kms cancel order-17
+  kms list --prefix order-                          what is pending on a running instance
   kms tail orders                                   watch what is delivered
   kms bench fire                                    how fast, beside raw librdkafka?
 
@@ -61,6 +68,12 @@ enum Command {
     Demo(demo::DemoArgs),
     Schedule(Box<schedule::ScheduleArgs>),
     Cancel(cancel::CancelArgs),
+    List(list::ListArgs),
+    Get(get::GetArgs),
+    Reschedule(reschedule::RescheduleArgs),
+    Fire(reschedule::FireArgs),
+    Stats(stats::StatsArgs),
+    Partitions(stats::PartitionsArgs),
     Tail(tail::TailArgs),
     Topics(topics::TopicsArgs),
     Bench(Box<bench::BenchArgs>),
@@ -87,6 +100,12 @@ fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Demo(args) => demo::execute(&args),
         Command::Schedule(args) => schedule::execute(&args),
         Command::Cancel(args) => cancel::execute(&args),
+        Command::List(args) => list::execute(&args),
+        Command::Get(args) => get::execute(&args),
+        Command::Reschedule(args) => reschedule::execute(&args),
+        Command::Fire(args) => reschedule::execute_fire(&args),
+        Command::Stats(args) => stats::execute(&args),
+        Command::Partitions(args) => stats::execute_partitions(&args),
         Command::Tail(args) => tail::execute(&args),
         Command::Topics(args) => topics::execute(&args),
         Command::Bench(args) => bench::execute(&args),

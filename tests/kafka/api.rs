@@ -316,3 +316,70 @@ fn what_is_described_is_there_and_looks_like_that() {
     assert_as_described(&document, "Partition", &partitions["partitions"][0]);
     assert_as_described(&document, "Stats", &get(api, "/api/stats").1);
 }
+
+/// Runs a command against the API; gives its exit code, what it printed, and what it complained of.
+fn command(kms: &Kms, arguments: &str) -> (Option<i32>, String, String) {
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_kms"))
+        .args(arguments.split(' '))
+        .env_clear()
+        .env("KMS_ADMIN_URL", format!("http://{}", kms.admin()))
+        .output()
+        .unwrap();
+    let [out, err] = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
+    (output.status.code(), out, err)
+}
+
+#[test]
+fn commands_show_and_change_what_is_pending() {
+    let scene = Scene::new("api-commands", 1);
+    let kms = Kms::start_ready(&scene.settings());
+    let due_ms = now_ms() + 3_600_000;
+    for n in 0..3 {
+        let body = json!({"time": due_ms, "topic": scene.destination, "key_text": "k", "value_text": payload("a", n)});
+        assert_eq!(ask(kms.admin(), "PUT", &format!("/api/schedules/cart%20{n}"), Some(&body)).0, 200);
+    }
+    let json_of =
+        |text: &str| serde_json::from_str::<Value>(text).unwrap_or_else(|error| panic!("{error}: {text}"));
+
+    let (code, table, _) = command(&kms, "list");
+    assert_eq!((code, table.lines().count()), (Some(0), 4), "{table}");
+    assert!(table.starts_with("ID ") && table.contains("cart 1 ") && table.contains(" pending"), "{table}");
+    let (code, lines, _) = command(&kms, "list --all --json");
+    assert_eq!((code, ids(&lines.lines().map(json_of).collect::<Vec<_>>()).len()), (Some(0), 3));
+    let (_, table, said) = command(&kms, "list --limit 2");
+    assert_eq!(table.lines().count(), 3, "{table}");
+    assert!(said.contains("There are more"), "{said}");
+    assert_eq!(command(&kms, "list --prefix nothing").1.lines().count(), 1);
+
+    let one = |command_line: &str| {
+        std::process::Command::new(env!("CARGO_BIN_EXE_kms"))
+            .args(command_line.split(' ').map(|argument| argument.replace('+', " ")))
+            .env("KMS_ADMIN_URL", format!("http://{}", kms.admin()))
+            .output()
+            .unwrap()
+    };
+    let shown = String::from_utf8(one("get cart+1").stdout).unwrap();
+    assert!(shown.contains(&format!("value       {}", payload("a", 1))), "{shown}");
+    assert_eq!(json_of(&String::from_utf8(one("get cart+1 --json").stdout).unwrap())["time"], json!(due_ms));
+    assert_eq!(one("reschedule cart+1 --in 2h").status.code(), Some(0));
+    assert!(get(kms.admin(), "/api/schedules/cart%201").1["time"].as_i64().unwrap() > due_ms);
+    assert_eq!(one("fire cart+2").status.code(), Some(0));
+    scene.await_payload(&payload("a", 2));
+
+    let stats = command(&kms, "stats").1;
+    assert!(stats.contains("pending") && stats.contains("due within 1h"), "{stats}");
+    let partitions = command(&kms, "partitions").1;
+    assert!(partitions.starts_with("PARTITION") && partitions.contains("live"), "{partitions}");
+
+    for (arguments, status, said) in [
+        ("get unknown", 1, "no schedule with the ID unknown is pending"),
+        ("get ~*", 2, "no URL-safe base64"),
+        ("list --schedule-topic none", 1, "does not serve that schedule topic"),
+        ("stats --admin http://127.0.0.1:1", 1, "is an instance running there"),
+        ("stats --admin https://127.0.0.1:1", 2, "begin with http://"),
+    ] {
+        let (code, _, error) = command(&kms, arguments);
+        assert_eq!(code, Some(status), "{arguments}: {error}");
+        assert!(error.contains(said), "{arguments}: {error}");
+    }
+}

@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::json;
 
+use super::super::table::table;
 use super::super::{print, text};
 use super::CommonArgs;
 use super::contest::{self, Contender, Kind, Round};
@@ -17,7 +18,7 @@ use super::moments::{now_ms, processor_seconds, processor_seconds_since};
 use super::progress::Step;
 use super::raw_fire::RawFire;
 use super::reader::Reader;
-use super::report::{document, grouped, heading, table};
+use super::report::{document, grouped, heading};
 use super::timetable::{Even, Timetable as _, WARM_UP};
 use super::workload::Workload;
 use super::writer::Writer;
@@ -111,7 +112,7 @@ fn show(lab: &Lab, args: &FireArgs, rounds: &[Round]) -> anyhow::Result<ExitCode
         print(&serde_json::to_string_pretty(&document("fire", asked, lab, &args.common, own))?)?;
     } else {
         let heading = heading(&args.what(), lab, &args.common);
-        print(&format!("{heading}\n{}{}", table(&contest::rows(rounds, Kind::Alike)), contest::FOOTNOTE))?;
+        print(&format!("{heading}\n{}{}", table(&contest::rows(rounds, Kind::Alike), 1), contest::FOOTNOTE))?;
     }
     if faults.are_none() {
         return Ok(ExitCode::SUCCESS);

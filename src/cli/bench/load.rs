@@ -8,12 +8,13 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::super::print;
+use super::super::table::table;
 use super::CommonArgs;
 use super::instance::{Instance, Loaded};
 use super::lab::Lab;
 use super::moments::{now_ms, processor_seconds, processor_seconds_since};
 use super::progress::Step;
-use super::report::{Spread, document, figure, grouped, heading, table};
+use super::report::{Spread, document, figure, grouped, heading};
 use super::workload::{Workload, mix};
 use super::writer::Writer;
 use crate::kafka::client;
@@ -265,7 +266,7 @@ fn show(lab: &Lab, args: &LoadArgs, rounds: &[Round]) -> anyhow::Result<ExitCode
                 processor(*of).map_or_else(String::new, |spread| figure(spread.median)),
             ]
         });
-        let table = table(&std::iter::once(head).chain(rows).collect::<Vec<_>>());
+        let table = table(&std::iter::once(head).chain(rows).collect::<Vec<_>>(), 1);
         print(&format!(
             "{heading}\n{table}\nJoining the group, which is not counted: {} s. Memory that loading took, what librdkafka had fetched \
              included: {} MB, {} bytes a schedule.",

@@ -8,6 +8,7 @@ use clap::Args;
 use serde::Serialize;
 use serde_json::json;
 
+use super::super::table::table;
 use super::super::{UsageError, print};
 use super::CommonArgs;
 use super::contest::{self, Contender, Kind, Round};
@@ -18,7 +19,7 @@ use super::moments::{now_ms, now_us, processor_seconds, processor_seconds_since}
 use super::progress::Step;
 use super::raw_fire::RawFire;
 use super::reader::Reader;
-use super::report::{document, grouped, heading, table};
+use super::report::{document, grouped, heading};
 use super::timetable::{Changing, Even, Timetable};
 use super::workload::{Workload, mix};
 use super::writer::Writer;
@@ -137,7 +138,7 @@ fn show(lab: &Lab, args: &MixedArgs, rounds: &[Round], written: &[Written]) -> a
     } else {
         let heading = heading(&args.what(), lab, &args.common);
         let (figures, histogram) =
-            (table(&contest::rows(rounds, Kind::Apart)), table(&contest::histogram_rows(rounds)));
+            (table(&contest::rows(rounds, Kind::Apart), 1), table(&contest::histogram_rows(rounds), 1));
         print(&format!("{heading}\n{figures}{}\n\n{histogram}", contest::FOOTNOTE))?;
         let sum = |of: fn(&Written) -> u64| grouped(written.iter().map(of).sum::<u64>() as i64);
         print(&format!(

@@ -1,7 +1,5 @@
 //! What a benchmark prints: a table for people, or one JSON document.
 
-use std::fmt::Write as _;
-
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -59,28 +57,6 @@ pub(super) fn grouped(number: i64) -> String {
             text.push(',');
         }
         text.push(digit);
-    }
-    text
-}
-
-/// Rows of cells, the first column to the left and the others to the right.
-pub(super) fn table(rows: &[Vec<String>]) -> String {
-    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let width = |column: usize| {
-        rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
-    };
-    let widths: Vec<usize> = (0..columns).map(width).collect();
-    let mut text = String::new();
-    for row in rows {
-        let mut line = String::new();
-        for (column, cell) in row.iter().enumerate() {
-            let fill = " ".repeat(widths[column] - cell.chars().count());
-            let gap = if column == 0 { "" } else { "  " };
-            let (before, after) = if column == 0 { ("", fill.as_str()) } else { (fill.as_str(), "") };
-            write!(line, "{gap}{before}{cell}{after}").expect("writing to memory does not fail");
-        }
-        text.push_str(line.trim_end());
-        text.push('\n');
     }
     text
 }
@@ -202,11 +178,5 @@ mod tests {
             [0, 999, 1_000, 1_234_567, -1_000].map(grouped),
             ["0", "999", "1,000", "1,234,567", "-1,000"]
         );
-    }
-
-    #[test]
-    fn columns_are_as_wide_as_they_must_be() {
-        let rows = [vec![String::new(), "kms".to_owned()], vec!["rate".to_owned(), "1 … 2".to_owned()]];
-        assert_eq!(table(&rows), "        kms\nrate  1 … 2\n");
     }
 }

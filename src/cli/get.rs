@@ -1,0 +1,53 @@
+//! `kms get`
+
+use std::process::ExitCode;
+
+use clap::Args;
+
+use super::api::{ApiArgs, schedule_path};
+use super::table::table;
+use super::{print, text};
+
+/// Show a schedule that is pending on a running instance
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  kms get order-17
+  kms get order-17 --json
+  kms get '~_w'              an ID that is no text: ~ and its URL-safe base64, as `kms list` shows it
+
+Exit codes: 0 done; 1 it is not pending, or failed; 2 wrong usage.")]
+pub(super) struct GetArgs {
+    /// The schedule's ID
+    id: String,
+    #[command(flatten)]
+    api: ApiArgs,
+}
+
+pub(super) fn execute(args: &GetArgs) -> anyhow::Result<ExitCode> {
+    let schedule = args.api.get(&schedule_path(&args.id), &[])?;
+    if args.api.json {
+        print(&schedule.to_string())?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let field = |name: &str| schedule[name].as_str().unwrap_or_default().to_owned();
+    let bytes = |base64: &str| {
+        text::base64(base64).map_or_else(|_| base64.to_owned(), |bytes| text::show_bytes(&bytes))
+    };
+    let mut rows = vec![
+        vec!["ID".to_owned(), text::show_bytes(field("id").as_bytes())],
+        vec!["due".to_owned(), schedule["time"].as_i64().map_or_else(String::new, text::show_moment)],
+        vec!["state".to_owned(), field("state")],
+        vec!["topic".to_owned(), field("topic")],
+        vec!["key".to_owned(), bytes(&field("key"))],
+        vec!["value".to_owned(), schedule["value"].as_str().map_or_else(|| "null".to_owned(), bytes)],
+    ];
+    for (name, value) in schedule["headers"].as_object().into_iter().flatten() {
+        let value = value.as_str().map_or_else(|| "null".to_owned(), bytes);
+        rows.push(vec!["header".to_owned(), format!("{} = {value}", text::show_bytes(name.as_bytes()))]);
+    }
+    let place = format!("{}-{}@{}", field("schedule_topic"), schedule["partition"], schedule["offset"]);
+    rows.push(vec!["written at".to_owned(), place]);
+    print(&table(&rows, 2))?;
+    Ok(ExitCode::SUCCESS)
+}
