@@ -19,32 +19,12 @@ const LOOKS_TOGETHER: usize = 100;
 /// A page ends after so many bytes of content.
 const PAGE_BYTES: usize = 1 << 20;
 
-/// A command that was taken from the lane and is not answered yet.
-pub(super) struct Waiting {
-    pub(super) command: Command,
-    /// Without transactions an attempt was made of which nobody knows what came.
-    maybe_written: bool,
-}
-
-impl Waiting {
-    pub(super) fn new(command: Command) -> Self {
-        Self { command, maybe_written: false }
-    }
-
-    /// Answers; unless that would say that nothing was written, and nobody knows.
-    fn answer(self, with: Answer) {
-        if !self.maybe_written || matches!(with, Answer::Done { .. } | Answer::Found(_) | Answer::Page(_)) {
-            answer(self.command, with);
-        }
-    }
-}
-
 impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
     pub(super) fn take_commands(&mut self) {
         while self.waiting.len() + self.walks.len() < COMMANDS_PER_ROUND
             && let Some(command) = self.commands.take()
         {
-            self.waiting.push_back(Waiting::new(command));
+            self.waiting.push_back(command);
         }
     }
 
@@ -56,12 +36,12 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
         // A commit that was too slow ends this: nothing more is written by that producer.
         while self.shard.phase() == Phase::Live
             && !self.is_blocked()
-            && let Some(waiting) = self.waiting.pop_front()
+            && let Some(command) = self.waiting.pop_front()
         {
             // Those before it took their time.
-            if self.clock.monotonic_ms() > waiting.command.deadline_ms {
-                waiting.answer(Answer::Expired);
-            } else if !self.write_command(waiting)? {
+            if self.clock.monotonic_ms() > command.deadline_ms {
+                answer(command, Answer::Expired);
+            } else if !self.write_command(command)? {
                 break;
             }
         }
@@ -70,25 +50,25 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
 
     /// Answers the commands that write nothing, which another producer's open transaction does not hold up.
     fn answer_without_writing(&mut self) {
-        for waiting in std::mem::take(&mut self.waiting) {
-            if self.clock.monotonic_ms() > waiting.command.deadline_ms {
-                waiting.answer(Answer::Expired);
+        for command in std::mem::take(&mut self.waiting) {
+            if self.clock.monotonic_ms() > command.deadline_ms {
+                answer(command, Answer::Expired);
                 continue;
             }
-            match &waiting.command.action {
+            match &command.action {
                 Action::Get => {
-                    let found = self.find(&waiting.command.id);
-                    waiting.answer(found);
+                    let found = self.find(&command.id);
+                    answer(command, found);
                 }
                 Action::Put { value } => {
                     match codec::decode(self.settings.format, value, &mut Scratch::default()) {
-                        Ok(_) => self.waiting.push_back(waiting),
-                        Err(error) => waiting.answer(Answer::Refused(error.to_string())),
+                        Ok(_) => self.waiting.push_back(command),
+                        Err(error) => answer(command, Answer::Refused(error.to_string())),
                     }
                 }
-                Action::List(_) => self.walks.push_back(waiting),
+                Action::List(_) => self.walks.push_back(command),
                 Action::Cancel | Action::CancelAnyway | Action::Reschedule { .. } => {
-                    self.waiting.push_back(waiting);
+                    self.waiting.push_back(command);
                 }
             }
         }
@@ -98,12 +78,12 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
     /// A step of one walk a round: what is due comes between them.
     fn take_a_step(&mut self) {
         let Some(walk) = self.walks.pop_front() else { return };
-        if self.clock.monotonic_ms() > walk.command.deadline_ms {
-            return walk.answer(Answer::Expired);
+        if self.clock.monotonic_ms() > walk.deadline_ms {
+            return answer(walk, Answer::Expired);
         }
-        if let Action::List(listing) = &walk.command.action {
+        if let Action::List(listing) = &walk.action {
             let page = self.list(listing);
-            walk.answer(Answer::Page(page));
+            answer(walk, Answer::Page(page));
         }
     }
 
@@ -140,34 +120,41 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
 
     /// Writes a command's record in a verified transaction and answers by what the log held at that point. False: it
     /// could not be decided yet and waits for the next round.
-    fn write_command(&mut self, mut waiting: Waiting) -> Result<bool, Interrupted> {
-        let Some(own) = self.own_record(&waiting.command) else {
-            waiting.answer(Answer::NotPending);
+    fn write_command(&mut self, command: Command) -> Result<bool, Interrupted> {
+        // Without transactions what was written last is not applied before it is read back, and a schedule would be given
+        // another time as it was before.
+        if matches!(command.action, Action::Reschedule { .. }) && self.shard.applied() <= self.written_plainly
+        {
+            self.waiting.push_front(command);
+            return Ok(false);
+        }
+        let Some(own) = self.own_record(&command) else {
+            answer(command, Answer::NotPending);
             return Ok(true);
         };
         match self.write_one(&own) {
-            Ok(Written::At(offset)) => waiting.answer(Answer::Done { offset }),
+            Ok(Written::At(offset)) => answer(command, Answer::Done { offset }),
             // Of what has changed since, the next round writes what it is then.
             Ok(Written::NotPending) if matches!(own.only_if, OnlyIf::Still(_)) => {
-                self.waiting.push_front(waiting);
+                self.waiting.push_front(command);
             }
-            Ok(Written::NotPending) => waiting.answer(Answer::NotPending),
+            Ok(Written::NotPending) => answer(command, Answer::NotPending),
             Ok(Written::NotNow) => {
-                self.waiting.push_front(waiting);
+                self.waiting.push_front(command);
                 return Ok(false);
             }
             Err((interrupted, appended)) => {
                 // Not committed for certain unless a commit was tried; then the log will tell.
                 match (appended, &interrupted) {
-                    (Some(offset), _) => self.unresolved = Some((offset, waiting.command)),
+                    (Some(offset), _) => self.unresolved = Some((offset, command)),
                     (None, Interrupted::Transaction(error)) if error.kind == Kind::Abortable => {
                         // Its record is refused, and would be again.
-                        waiting.answer(Answer::Refused(error.to_string()));
+                        answer(command, Answer::Refused(error.to_string()));
                     }
-                    (None, _) => {
-                        waiting.maybe_written |= self.settings.mode == Mode::Plain;
-                        self.waiting.push_front(waiting);
-                    }
+                    // It may be in the log, and others may have written after it: written again, it would undo what they
+                    // wrote. Nobody knows, so there is no answer.
+                    (None, _) if self.settings.mode == Mode::Plain => {}
+                    (None, _) => self.waiting.push_front(command),
                 }
                 return Err(interrupted);
             }
@@ -202,7 +189,7 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
     /// The log was caught up with after a transaction of unknown outcome: a record that was not met was not committed.
     pub(super) fn resolve_command(&mut self) {
         if let Some((_, command)) = self.unresolved.take() {
-            self.waiting.push_front(Waiting::new(command));
+            self.waiting.push_front(command);
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::kafka::{Clock, Kind, Log, LogError, LogItem, TransactionError, Transa
 
 use super::checkpoints::Checkpoints;
 use super::command::{Answer, Command, CommandReceiver};
-use super::commands::{Waiting, answer};
+use super::commands::answer;
 use super::fire::Firing;
 use super::order::{Control, Order};
 use super::publish::Progress;
@@ -84,11 +84,13 @@ pub struct Runner<L, T, C> {
     pub(super) firing: Firing,
     pub(super) commands: CommandReceiver,
     /// Taken from the lane, not yet begun.
-    pub(super) waiting: VecDeque<Waiting>,
+    pub(super) waiting: VecDeque<Command>,
     /// Steps of walks that were asked for, for the next rounds.
-    pub(super) walks: VecDeque<Waiting>,
+    pub(super) walks: VecDeque<Command>,
     /// A command whose record was appended at this offset in a transaction of unknown outcome.
     pub(super) unresolved: Option<(i64, Command)>,
+    /// Where the last record lies that was written outside of any transaction; −1: there is none.
+    pub(super) written_plainly: i64,
     /// Versions that an acknowledgement of an older one overtook; to be written again.
     pub(super) repairs: VecDeque<Handle>,
     /// Where each of them will be in the log: `i64::MAX` until it is written, then its offset, until that is read. A
@@ -151,6 +153,7 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
             waiting: VecDeque::new(),
             walks: VecDeque::new(),
             unresolved: None,
+            written_plainly: -1,
             repairs: VecDeque::new(),
             repair_offsets: HashMap::new(),
             blocked_until: None,

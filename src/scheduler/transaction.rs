@@ -244,6 +244,7 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
     ) -> Result<i64, Interrupted> {
         self.transactions.append(id, value, headers)?;
         let offsets = self.until_answered(|this| this.transactions.appended(SLICE))?;
+        self.written_plainly = offsets[0];
         Ok(offsets[0])
     }
 

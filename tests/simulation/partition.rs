@@ -43,6 +43,9 @@ pub struct Partition {
     accepted: Vec<history::Record>,
     /// Of the scheduler's tombstones: which version each says it fired, by offsets.
     fired: BTreeMap<i64, i64>,
+    /// What was accepted although an earlier record says the very same, and that does not say that it repeats one.
+    written_again: Vec<String>,
+    payloads: HashMap<u64, i64>,
     number: i32,
 }
 
@@ -192,20 +195,33 @@ impl Partition {
         &self.fired
     }
 
+    /// Records that say what an earlier one says, as only a repair may: whatever was written in between is undone by them.
+    pub fn written_again(&self) -> &[String] {
+        &self.written_again
+    }
+
     fn accept(&mut self, offset: i64, record: &Stored) {
-        let mut headers = Headers::from_trusted(&record.headers).iter();
-        if let Some(fired) = headers.find(|header| header.name == "kms-fired").and_then(|header| header.value)
-        {
+        let headers = Headers::from_trusted(&record.headers);
+        let header = |name| headers.iter().find(|header| header.name == name).and_then(|header| header.value);
+        if let Some(fired) = header("kms-fired") {
             let text = std::str::from_utf8(fired).expect("the scheduler writes text");
             let version = text.rsplit(':').next().and_then(|version| version.parse().ok());
             self.fired.insert(offset, version.expect("it ends with an offset"));
+        }
+        let write = classify(record);
+        if let Write::Schedule { payload_id, .. } = write {
+            let first = *self.payloads.entry(payload_id).or_insert(offset);
+            if first < offset && header("kms-repeats").is_none() {
+                let (number, key) = (self.number, String::from_utf8_lossy(&record.key));
+                self.written_again.push(format!("{number}@{offset} {key}: says again what @{first} says"));
+            }
         }
         self.accepted.push(history::Record {
             topic: "schedules".to_owned(),
             partition: self.number,
             offset,
             key: record.key.clone(),
-            write: classify(record),
+            write,
         });
     }
 }

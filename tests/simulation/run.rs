@@ -304,6 +304,7 @@ impl Run {
             }
         };
         let mut wrongs = cluster.broken_rules.clone();
+        wrongs.extend(cluster.partitions.iter().flat_map(|partition| partition.written_again().to_vec()));
         wrongs
             .extend(self.answered.iter().filter_map(|answered| answered.complaint(&history, self.plan.mode)));
         wrongs.extend(unanswered);
