@@ -12,6 +12,8 @@ use crate::config::Secret;
 
 /// Longer than the API takes about anything.
 const LONGEST: Duration = Duration::from_mins(1);
+/// A page has a megabyte of content, or one schedule; base64 and escapes make it more.
+const LARGEST: u64 = 64 << 20;
 /// What a path or a parameter may have as it is.
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
@@ -94,8 +96,12 @@ impl ApiArgs {
             format!("no answer from {base}; is an instance running there (its setting admin.listen)?")
         })?;
         let status = answer.status();
-        let text =
-            answer.body_mut().read_to_string().with_context(|| format!("the answer of {base} broke off"))?;
+        let text = answer
+            .body_mut()
+            .with_config()
+            .limit(LARGEST)
+            .read_to_string()
+            .with_context(|| format!("the answer of {base} broke off"))?;
         let json: Option<Value> = serde_json::from_str(&text).ok();
         match json {
             Some(json) if status.is_success() => Ok(json),

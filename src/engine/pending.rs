@@ -522,10 +522,26 @@ mod tests {
         assert_eq!(pending.get(&a).unwrap().0, first);
         let (mut cursor, mut listed) = (Some(ListCursor::default()), Vec::new());
         while let Some(from) = cursor {
-            cursor = pending.list(from, 1, &mut |view| listed.push(view.offset));
+            cursor = pending.list(from, 1, &mut |view| {
+                listed.push(view.offset);
+                true
+            });
         }
         listed.sort_unstable();
         assert_eq!(listed, [1, 2], "each once, though a cursor cannot lie between them");
+        listed.clear();
+        set(b"other", 4, 10, &mut pending);
+        cursor = Some(ListCursor::default());
+        while let Some(from) = cursor {
+            // Enough each time.
+            cursor = pending.list(from, usize::MAX, &mut |view| {
+                listed.push(view.offset);
+                false
+            });
+        }
+        listed.sort_unstable();
+        assert_eq!(listed, [1, 2, 4]);
+        pending.remove(b"other", 5);
         assert_eq!(pending.remove(&b, 3), Some(EntryState::Pending));
         assert!(pending.is_current(first) && !pending.is_current(second));
         pending.check_invariants();

@@ -210,6 +210,13 @@ impl Shard {
         Some(handle)
     }
 
+    /// A record of the shard's own about this ID is in the log and will be read: until then what it replaces is not fired.
+    pub fn hold_until_read(&mut self, id: &[u8]) {
+        if let Some((handle, _)) = self.pending.get(id) {
+            self.pending.hold(handle);
+        }
+    }
+
     /// When there may be something to seal: epoch milliseconds, a lower bound. `None` unless live and not empty.
     #[must_use]
     pub fn next_wake(&self) -> Option<i64> {

@@ -82,6 +82,20 @@ pub fn reader(settings: &Settings, isolation: Isolation) -> Result<ClientConfig,
     validated(config, "consumer")
 }
 
+/// Kafka's own default.
+const MAX_RECORD_BYTES: usize = 1_048_588;
+
+/// What a producer of ours sends as a record, at most.
+#[must_use]
+pub fn max_record_bytes(settings: &Settings) -> usize {
+    let set = |properties: &Properties| {
+        let (_, bytes) = properties.iter().find(|(name, _)| *name == "message.max.bytes")?;
+        bytes.parse().ok()
+    };
+    let own = set(&settings.kafka.producer.properties);
+    own.or_else(|| set(&settings.kafka.properties)).unwrap_or(MAX_RECORD_BYTES)
+}
+
 /// A producer of fired messages and tombstones. The caller adds `transactional.id` where there is one.
 pub fn producer(settings: &Settings) -> Result<ClientConfig, ClientError> {
     let mut config = common(settings)?;
@@ -92,7 +106,7 @@ pub fn producer(settings: &Settings) -> Result<ClientConfig, ClientError> {
         .set("batch.size", "1000000")
         .set("batch.num.messages", "100000")
         // The broker's default limit of a batch, so that it and not the client decides what is too large.
-        .set("message.max.bytes", "1048588")
+        .set("message.max.bytes", MAX_RECORD_BYTES.to_string())
         .set("queue.buffering.max.messages", "1000000")
         // There is a producer for each partition, and an answer is about all partitions of its topics: with a thousand, asked
         // every ten seconds, that is most of a core. A leader that moved is noticed by its answers.

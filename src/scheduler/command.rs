@@ -138,7 +138,8 @@ impl FoundSchedule {
     }
 
     /// Bytes of its content.
-    pub(super) fn bytes(&self) -> usize {
+    #[must_use]
+    pub fn bytes(&self) -> usize {
         let value = self.value.as_ref().map_or(0, Vec::len);
         self.id.len() + self.key.len() + value + self.headers.as_headers().as_packed().len()
     }

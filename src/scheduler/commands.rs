@@ -1,5 +1,7 @@
 //! Commands that came by the [lane](super::command), carried out between two batches.
 
+use std::collections::VecDeque;
+
 use crate::codec::{self, Scratch};
 use crate::engine::shard::Phase;
 use crate::kafka::producer::Mode;
@@ -14,7 +16,7 @@ use super::transaction::{OnlyIf, OwnRecord, Written};
 const COMMANDS_PER_ROUND: usize = 64;
 /// Schedules that a step of a walk looks at, most of which are not in any cache: a fraction of a millisecond.
 const LOOKS_A_STEP: usize = 1_000;
-/// And of those together: then it is looked whether the page is full.
+/// And of those with one look at the index.
 const LOOKS_TOGETHER: usize = 100;
 /// A page ends after so many bytes of content.
 const PAGE_BYTES: usize = 1 << 20;
@@ -33,6 +35,15 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
         if !self.waiting.is_empty() {
             self.confirm_topic()?;
         }
+        let waiting = std::mem::take(&mut self.waiting);
+        let (put_off, waiting) = waiting.into_iter().partition(|command| self.must_be_read_first(command));
+        self.waiting = waiting;
+        let outcome = self.write_commands();
+        self.waiting.extend::<VecDeque<Command>>(put_off);
+        outcome
+    }
+
+    fn write_commands(&mut self) -> Result<(), Interrupted> {
         // A commit that was too slow ends this: nothing more is written by that producer.
         while self.shard.phase() == Phase::Live
             && !self.is_blocked()
@@ -46,6 +57,17 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
             }
         }
         Ok(())
+    }
+
+    /// Without transactions what was written last is not applied before it is read back, and a schedule would be given another
+    /// time as it was before.
+    fn must_be_read_first(&self, command: &Command) -> bool {
+        matches!(command.action, Action::Reschedule { .. }) && self.shard.applied() <= self.written_plainly
+    }
+
+    /// Whether a command can be written now.
+    pub(super) fn has_something_to_write(&self) -> bool {
+        self.waiting.iter().any(|command| !self.must_be_read_first(command))
     }
 
     /// Answers the commands that write nothing, which another producer's open transaction does not hold up.
@@ -101,10 +123,8 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
             && bytes < PAGE_BYTES
             && looks_left > 0
         {
-            // All of them may be wanted.
-            let most = (listing.limit - page.schedules.len()).min(looks_left).min(LOOKS_TOGETHER);
-            looks_left -= most;
-            page.next = self.shard.pending().list(cursor, most, &mut |view| {
+            looks_left -= LOOKS_TOGETHER;
+            page.next = self.shard.pending().list(cursor, LOOKS_TOGETHER, &mut |view| {
                 let is_wanted = listing.due_ms.contains(&view.schedule.due.epoch_ms())
                     && view.id.starts_with(&listing.prefix)
                     && listing.destination.as_ref().is_none_or(|wanted| wanted == view.schedule.topic);
@@ -113,6 +133,7 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
                     bytes += found.bytes();
                     page.schedules.push(found);
                 }
+                page.schedules.len() < listing.limit && bytes < PAGE_BYTES
             });
         }
         page
@@ -121,22 +142,22 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
     /// Writes a command's record in a verified transaction and answers by what the log held at that point. False: it
     /// could not be decided yet and waits for the next round.
     fn write_command(&mut self, command: Command) -> Result<bool, Interrupted> {
-        // Without transactions what was written last is not applied before it is read back, and a schedule would be given
-        // another time as it was before.
-        if matches!(command.action, Action::Reschedule { .. }) && self.shard.applied() <= self.written_plainly
-        {
-            self.waiting.push_front(command);
-            return Ok(false);
-        }
-        let Some(own) = self.own_record(&command) else {
-            answer(command, Answer::NotPending);
+        let own = self.own_record(&command);
+        if own.bytes() > self.settings.max_record_bytes {
+            let (bytes, most) = (own.bytes(), self.settings.max_record_bytes);
+            let why = format!(
+                "its record would have {bytes} bytes, and a producer sends {most} at most (message.max.bytes)"
+            );
+            answer(command, Answer::Refused(why));
             return Ok(true);
-        };
+        }
         match self.write_one(&own) {
             Ok(Written::At(offset)) => answer(command, Answer::Done { offset }),
-            // Of what has changed since, the next round writes what it is then.
-            Ok(Written::NotPending) if matches!(own.only_if, OnlyIf::Still(_)) => {
-                self.waiting.push_front(command);
+            // Of what has changed since, the next round writes what it is then. Others come first: a schedule may be replaced
+            // all the time.
+            Ok(Written::NotPending) if own.only_if.is_outdated(self.shard.state_of(&command.id)) => {
+                self.waiting.push_back(command);
+                return Ok(false);
             }
             Ok(Written::NotPending) => answer(command, Answer::NotPending),
             Ok(Written::NotNow) => {
@@ -162,28 +183,36 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
         Ok(true)
     }
 
-    /// What a command writes as things are; `None`: nothing.
-    fn own_record(&self, command: &Command) -> Option<OwnRecord> {
+    /// What a command writes as things are.
+    fn own_record(&self, command: &Command) -> OwnRecord {
         let pending = self.shard.pending();
         let (value, headers, only_if) = match &command.action {
             Action::Put { value } => (Some(value.clone()), HeadersBuf::new(), OnlyIf::Always),
             Action::CancelAnyway => (None, HeadersBuf::new(), OnlyIf::Always),
             Action::Cancel => (None, HeadersBuf::new(), OnlyIf::Pending),
-            Action::Reschedule { due_ms } => {
-                let (handle, view) = pending.get(&command.id)?;
-                let schedule = Schedule { due: DueTime::from_epoch_ms(*due_ms), ..view.schedule };
-                let (mut value, mut headers) = (Vec::new(), HeadersBuf::new());
-                codec::encode(view.format, &schedule, &mut value);
-                match self.settings.mode {
-                    Mode::Transactional => Applier::new_version_headers(&view, &mut headers),
-                    // There may be a newer version that is not read yet: what this one was made of tells.
-                    Mode::Plain => self.applier.repetition_headers(&view, &mut headers),
+            Action::Reschedule { due_ms } => match pending.get(&command.id) {
+                // It may be in the log, and not read yet.
+                None => (None, HeadersBuf::new(), OnlyIf::Never),
+                Some((handle, view)) => {
+                    // What is overdue may be removed without delivery, as it was before the start; this is asked for now.
+                    let due_ms = self
+                        .settings
+                        .skip_overdue_before_ms
+                        .map_or(*due_ms, |before_ms| before_ms.max(*due_ms));
+                    let schedule = Schedule { due: DueTime::from_epoch_ms(due_ms), ..view.schedule };
+                    let (mut value, mut headers) = (Vec::new(), HeadersBuf::new());
+                    codec::encode(view.format, &schedule, &mut value);
+                    match self.settings.mode {
+                        Mode::Transactional => Applier::new_version_headers(&view, &mut headers),
+                        // There may be a newer version that is not read yet: what this one was made of tells.
+                        Mode::Plain => self.applier.repetition_headers(&view, &mut headers),
+                    }
+                    (Some(value), headers, OnlyIf::Still(handle))
                 }
-                (Some(value), headers, OnlyIf::Still(handle))
-            }
+            },
             Action::Get | Action::List(_) => unreachable!("answered without writing"),
         };
-        Some(OwnRecord { id: command.id.clone(), value, headers, only_if })
+        OwnRecord { id: command.id.clone(), value, headers, only_if }
     }
 
     /// The log was caught up with after a transaction of unknown outcome: a record that was not met was not committed.

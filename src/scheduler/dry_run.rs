@@ -124,6 +124,7 @@ fn tally(settings: &Settings, shard: &Shard, now_ms: i64, report: &mut Report) {
             if !settings.permits_destination(view.schedule.topic) {
                 *report.refused_destinations.entry(view.schedule.topic.to_owned()).or_default() += 1;
             }
+            true
         });
     }
 }

@@ -354,10 +354,13 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
     }
 
     fn wait_for_next(&mut self) -> Duration {
+        if !self.walks.is_empty() {
+            return Duration::ZERO;
+        }
         if self.is_blocked() {
             return SLICE;
         }
-        if !self.repairs.is_empty() || !self.waiting.is_empty() || !self.walks.is_empty() {
+        if !self.repairs.is_empty() || self.has_something_to_write() {
             return Duration::ZERO;
         }
         let longest = self.checkpoints.next_step().unwrap_or(LONGEST_SLEEP);

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::config::{Delivery, Settings};
+use crate::kafka::client;
 use crate::kafka::producer::Mode;
 use crate::schedule::Format;
 
@@ -19,6 +20,8 @@ pub struct ShardSettings {
     pub max_count: usize,
     /// Bytes written to the shard's own partition in a transaction, at most: they must fit one record batch.
     pub max_own_bytes: usize,
+    /// Bytes of a record, at most: what the producer refuses fails the transaction.
+    pub max_record_bytes: usize,
     /// Bytes of messages in a transaction, at most (a single larger message goes alone).
     pub max_message_bytes: usize,
     /// How long a due schedule may wait for others.
@@ -60,6 +63,7 @@ impl ShardSettings {
             },
             max_count: all.batch.max_count,
             max_own_bytes: all.batch.max_own_bytes,
+            max_record_bytes: client::max_record_bytes(all),
             max_message_bytes: all.batch.max_message_bytes,
             max_wait: all.batch.max_wait,
             transaction_timeout: all.transaction.timeout,

@@ -8,11 +8,12 @@
 
 use std::time::Duration;
 
-use crate::engine::Handle;
+use crate::engine::{EntryState, Handle};
 use crate::kafka::producer::Mode;
 use crate::kafka::{Clock, Log, LogRecord, Transactions};
 use crate::schedule::{Headers, HeadersBuf};
 
+use super::fire::TOMBSTONE_OVERHEAD_BYTES;
 use super::order::Order;
 use super::record::Now;
 use super::runner::{Interrupted, Runner, SLICE};
@@ -37,6 +38,23 @@ pub(super) enum OnlyIf {
     Pending,
     /// And in this version.
     Still(Handle),
+    /// Nowhere: it is appended to learn what lies before it, and aborted.
+    Never,
+}
+
+impl OwnRecord {
+    /// About what it takes in a record batch.
+    pub(super) fn bytes(&self) -> usize {
+        let headers = self.headers.as_headers().as_packed().len();
+        self.id.len() + self.value.as_ref().map_or(0, Vec::len) + headers + TOMBSTONE_OVERHEAD_BYTES
+    }
+}
+
+impl OnlyIf {
+    /// Whether what a record was made of, which was not right in its place, is not as it was: the ID's state is what it is there.
+    pub(super) fn is_outdated(self, state: Option<EntryState>) -> bool {
+        matches!(self, Self::Still(_) | Self::Never) && state.is_some()
+    }
 }
 
 /// What became of a single record to the shard's own partition.
@@ -192,6 +210,7 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
             Mode::Plain => {
                 // It comes back in its place: what lies before it may be unread.
                 let offset = self.write_plainly(id, value, headers).map_err(unsent)?;
+                self.shard.hold_until_read(id);
                 return Ok(Written::At(offset));
             }
             Mode::Transactional => {
@@ -215,6 +234,7 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
             OnlyIf::Always => true,
             OnlyIf::Pending => self.shard.state_of(id).is_some(),
             OnlyIf::Still(version) => self.shard.all_current(&[version]),
+            OnlyIf::Never => false,
         }
     }
 

@@ -208,6 +208,89 @@ fn what_cannot_be_done_is_said_and_writes_nothing() {
 }
 
 #[test]
+fn what_is_too_large_is_refused_before_it_is_tried_and_large_pages_end_early() {
+    let scene = Scene::new("api-large", 1);
+    let kms = Kms::start_ready(&scene.settings());
+    let put = |id: &str, bytes: usize| {
+        let body = json!({"in": "1h", "topic": scene.destination, "value_text": "x".repeat(bytes)});
+        ask(kms.admin(), "PUT", &format!("/api/schedules/{id}"), Some(&body))
+    };
+    // In base64 it is a third larger.
+    let (status, answer) = put("too-large", 1_000_000);
+    assert_eq!((status, &answer["code"]), (422, &json!("refused")), "{answer}");
+    assert_eq!(kms.metric("kms_transactions_total", &[]).unwrap_or_default() as i64, 0, "nothing was begun");
+    for n in 0..5 {
+        assert_eq!(put(&format!("large-{n}"), 400_000).0, 200);
+    }
+    let (_, page) = get(kms.admin(), "/api/schedules");
+    let given = page["schedules"].as_array().unwrap().len();
+    assert!((1..5).contains(&given) && page["next_cursor"].is_string(), "{given}");
+    assert_eq!(ids(&walk(kms.admin(), "")).len(), 5);
+}
+
+#[test]
+fn what_is_written_already_is_rescheduled_though_it_is_not_read_yet() {
+    let scene = Scene::new("api-unread", 1);
+    let kms = Kms::start_ready(&scene.settings());
+    let due_ms = now_ms() + 3_600_000;
+    for n in 0..100 {
+        let id = format!("unread-{n}");
+        scene.client.produce(&[scene.schedule(&id, 1, due_ms)]);
+        let (status, answer) = ask(
+            kms.admin(),
+            "POST",
+            &format!("/api/schedules/{id}/reschedule"),
+            Some(&json!({"time": due_ms + 1})),
+        );
+        assert_eq!(status, 200, "{answer}");
+    }
+    let listed = walk(kms.admin(), "");
+    assert!(
+        listed.len() == 100 && listed.iter().all(|schedule| schedule["time"] == due_ms + 1),
+        "{listed:?}"
+    );
+}
+
+#[test]
+fn whoever_reschedules_what_is_written_all_the_time_holds_up_no_others() {
+    let scene = Scene::new("api-hot", 1);
+    let kms = Kms::start_ready(&scene.settings());
+    let due_ms = now_ms() + 3_600_000;
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    let late_ms = std::thread::scope(|threads| {
+        threads.spawn(|| {
+            let mut version = 1;
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                scene.client.produce(&[scene.schedule("hot", version, due_ms)]);
+                version += 1;
+            }
+        });
+        threads.spawn(|| {
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                let (status, answer) = ask(
+                    kms.admin(),
+                    "POST",
+                    "/api/schedules/hot/reschedule",
+                    Some(&json!({"time": due_ms + 1})),
+                );
+                assert!([200, 404, 503].contains(&status), "{answer}");
+            }
+        });
+        let mut late_ms = Vec::new();
+        for n in 0..20 {
+            let due_ms = now_ms() + 100;
+            let id = format!("calm-{n}");
+            scene.client.produce(&[scene.schedule(&id, 1, due_ms)]);
+            scene.await_payload(&payload(&id, 1));
+            late_ms.push(now_ms() - due_ms);
+        }
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        late_ms
+    });
+    assert!(late_ms.iter().all(|late_ms| *late_ms < 5_000), "{late_ms:?}");
+}
+
+#[test]
 fn whoever_has_no_token_sees_nothing_and_nobody_changes_a_read_only_instance() {
     let scene = Scene::new("api-token", 1);
     let settings = scene.settings().env("KMS_ADMIN__TOKEN", "secret").env("KMS_ADMIN__READ_ONLY", "true");

@@ -442,7 +442,11 @@ impl Run {
             given += 1;
         };
         let cursor = match budget {
-            Some(budget) => self.set.list(walk.cursor, budget, &mut see),
+            Some(budget) => self.set.list(walk.cursor, budget, &mut |view| {
+                let wants_more = view.offset % 3 != 0;
+                see(view);
+                wants_more
+            }),
             None => self.set.snapshot(walk.cursor, &mut |view, is_held| {
                 assert_eq!(is_held, entries[view.id].state == State::Held);
                 see(view);

@@ -15,10 +15,12 @@ use super::partitions::Coverage;
 use super::question::{TopicParameter, parameters};
 use super::schedule::{ScheduleJson, moment};
 use super::{Api, id};
-use crate::scheduler::command::{Action, Answer, ListCursor, Listing};
+use crate::scheduler::command::{Action, Answer, FoundSchedule, ListCursor, Listing};
 
 const LIMIT: usize = 100;
 const LONGEST: usize = 1_000;
+/// A page ends after so many bytes of content.
+const BYTES: usize = 1 << 20;
 /// A page that took so long is given as it is: what nothing matches is walked over in several requests.
 const PATIENCE: Duration = Duration::from_millis(40);
 
@@ -97,9 +99,10 @@ pub(super) async fn list(
     let prefix = asked.prefix.as_deref().map(id::parse).transpose()?.unwrap_or_default();
     let partitions = api.coverage(&topic).await?;
 
-    let (mut schedules, mut next) = (Vec::new(), begin(&api, &topic, asked.cursor.as_deref())?);
+    let (mut bytes, mut schedules, mut next) = (0, Vec::new(), begin(&api, &topic, asked.cursor.as_deref())?);
     while let Some(cursor) = next
         && schedules.len() < limit
+        && bytes < BYTES
         && began.elapsed() < PATIENCE
     {
         let listing = Listing {
@@ -117,6 +120,7 @@ pub(super) async fn list(
                 "a listing was answered with something else",
             ));
         };
+        bytes += page.schedules.iter().map(FoundSchedule::bytes).sum::<usize>();
         schedules
             .extend(page.schedules.iter().map(|found| ScheduleJson::of(found, &topic, cursor.partition)));
         next = match page.next {

@@ -63,11 +63,17 @@ impl ListCursor {
 }
 
 impl PendingSet {
-    /// Gives up to `budget` schedules, in no order that means anything, to `f`, and returns where to go on, `None` at
-    /// the end. A call looks at some five thousand schedules at most, whatever the budget.
+    /// Gives up to `budget` schedules, in no order that means anything, to `f`, until that returns false, and returns where to
+    /// go on, `None` at the end. A call looks at some five thousand schedules at most, whatever the budget, and where several
+    /// have the same hash it gives all of them.
     ///
     /// What stays in the set during the walk is given exactly once, though not always in the same version.
-    pub fn list(&self, cursor: ListCursor, budget: usize, f: &mut dyn FnMut(View<'_>)) -> Option<ListCursor> {
+    pub fn list(
+        &self,
+        cursor: ListCursor,
+        budget: usize,
+        f: &mut dyn FnMut(View<'_>) -> bool,
+    ) -> Option<ListCursor> {
         if budget == 0 {
             return Some(cursor);
         }
@@ -81,8 +87,17 @@ impl PendingSet {
             next = last.next();
         }
         found.sort_unstable();
-        for (_, name) in found {
-            f(self.view_of(name));
+        let mut enough_at = None;
+        for (turn, name) in found {
+            if let Some(last) = enough_at
+                && turn > last
+            {
+                next = last.next();
+                break;
+            }
+            if !f(self.view_of(name)) {
+                enough_at = Some(turn);
+            }
         }
         next.map(ListCursor)
     }
