@@ -36,6 +36,9 @@ const TIDY_BUDGET: usize = 1_000;
 /// A record that replaces or cancels leaves a stale hint, which takes five looks to find where a quarter is stale, and now
 /// and then an entry has to be moved.
 const TIDY_STEPS_A_RECORD: usize = 8;
+/// After an end that took too long. A process that stood still in it finds out first that the group has given its partitions to
+/// others, and does not disturb them.
+const FENCE_ANEW_MS: u64 = 500;
 /// After another instance fenced this one: longer than a heartbeat round, so that a loss of the partition is known
 /// before the new owner would be disturbed.
 const FENCED_BACKOFF_MS: u64 = 4_000;
@@ -106,6 +109,8 @@ pub struct Runner<L, T, C> {
     /// When the last round of the loop began.
     round_began_ms: Option<u64>,
     backoff_ms: u64,
+    /// The partition is not taken over before (monotonic).
+    fence_at_ms: u64,
     load_started_ms: Option<u64>,
     pub(super) checkpoints: Checkpoints,
     /// When the first record of the load under way had been applied.
@@ -162,6 +167,7 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
             set_forward_ms: 0,
             round_began_ms: None,
             backoff_ms: 0,
+            fence_at_ms: 0,
             load_started_ms: None,
             checkpoints,
             first_applied_ms: None,
@@ -237,9 +243,22 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
         }
     }
 
+    /// After an end that took too long: the partition is taken over again, but not at once.
+    pub(super) fn fence_anew(&mut self) {
+        self.shard.unfence();
+        self.fence_at_ms = self.clock.monotonic_ms() + FENCE_ANEW_MS;
+    }
+
     /// Learns the topic's ID, ends every other writer of this shard's transactional ID, then asks where the log ends.
     fn take_over(&mut self) -> Result<(), Interrupted> {
         self.status.set_phase(status::Phase::Fencing);
+        while self.clock.monotonic_ms() < self.fence_at_ms {
+            if self.control.order() != Order::Run {
+                return Err(Interrupted::Ordered);
+            }
+            self.status.beat();
+            self.pause(SLICE);
+        }
         // The consumer has been fetching since the assignment: what it read first may be as old as that.
         self.load_started_ms.get_or_insert(self.clock.monotonic_ms());
         self.identify_topic()?;

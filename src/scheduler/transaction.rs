@@ -185,7 +185,7 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
         self.shard.release();
         if must_fence {
             // An answer still under way could end the next transaction of the same epoch: take a new one.
-            self.shard.unfence();
+            self.fence_anew();
         }
         Ok(())
     }
@@ -194,7 +194,7 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
         let must_fence = self.until_answered(|this| this.transactions.abort(SLICE))?;
         self.counters.transactions.of(TransactionOutcome::Aborted).increment();
         if must_fence {
-            self.shard.unfence();
+            self.fence_anew();
         }
         Ok(())
     }

@@ -126,7 +126,8 @@ fn an_instance_begins_with_what_it_kept_and_reads_only_what_came_after() {
 
     let mut kms = Kms::start_ready(&kept.settings());
     let began = || kms.log_lines().iter().filter(|line| line.contains("began with a checkpoint")).count();
-    assert_eq!(began(), 2);
+    let both = poll_until(PATIENCE, || (began() == 2).then_some(()));
+    assert!(both.is_some(), "{} began with a checkpoint", began());
     scene.await_settled(due_ms);
     assert_eq!(
         kms.metric("schedules_repository_size", &[("counter_type", "total")]),
