@@ -1,11 +1,11 @@
 //! Checkpoints: a partition's pending set on disk, so that a restart reads that and only the rest of the log.
 //!
-//! A [checkpoint](Stand) says what the log says below an offset. The log stays the truth. A checkpoint that is damaged, or of
-//! another version or partition, is removed; one that the disk does not give stays for another time; one that is not believed
-//! is passed over for this start, and stays until the next takes its place. Each costs a full load, and so does a directory
-//! that was deleted. Whether one is to be
-//! believed (the topic is the same, its tombstones are still there, the log goes on from the offset) is for the reader of the
-//! log to say; here it is only made sure that a checkpoint is read as it was written, or refused.
+//! A [checkpoint](Stand) says what the log says below an offset. The log stays the truth. A checkpoint that is damaged, or
+//! of another version or partition, is removed; one that the disk does not give stays for another time; one that is not
+//! believed is passed over for this start, and stays until the next takes its place. Each costs a full load, and so does a
+//! directory that was deleted. Whether one is to be believed (the topic is the same, its tombstones are still there, the
+//! log goes on from the offset) is for the reader of the log to say; here it is only made sure that a checkpoint is read as
+//! it was written, or refused.
 //!
 //! | part | what it knows |
 //! |---|---|
@@ -105,9 +105,9 @@ pub struct Kept<'a> {
 
 /// Where one partition's checkpoints are kept. On disk, a [`StateDir`] gives one out.
 pub trait Store: Send {
-    /// The newest complete one, opened, with all that was ordered before. One that is refused is said in the log,
-    /// removed unless the disk just did not give it, and passed over. Waits for a moment only: from a disk that takes longer there is none, which the log says,
-    /// and one that stops giving while it is read is refused.
+    /// The newest complete one, opened, with all that was ordered before. One that is refused is said in the log, removed
+    /// unless the disk just did not give it, and passed over. Waits for a moment only: from a disk that takes longer there is
+    /// none, which the log says, and one that stops giving while it is read is refused.
     fn open(&mut self) -> Option<Decoder<Box<dyn Read + Send>>>;
 
     /// What is there is not to be trusted: it is removed, what is being written too.

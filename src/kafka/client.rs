@@ -136,7 +136,7 @@ pub fn producer(settings: &Settings) -> Result<ClientConfig, ClientError> {
 /// makes sure of it. It has to take the largest message there may be, alone.
 fn bound_queue(config: &mut ClientConfig, settings: &Settings) {
     const BOUND: &str = "queue.buffering.max.kbytes";
-    let largest = config.get("message.max.bytes").and_then(|bytes| bytes.parse().ok()).unwrap_or(0);
+    let largest = max_record_bytes(settings);
     let batch = settings.batch.max_message_bytes.saturating_add(settings.batch.max_own_bytes);
     let kbytes = batch.saturating_mul(2).saturating_add(largest) / 1_024;
     if config.get(BOUND).is_none() {

@@ -122,6 +122,11 @@ impl HeadersBuf {
         Self::default()
     }
 
+    /// Appends all of these, as they are.
+    pub fn extend(&mut self, headers: Headers<'_>) {
+        self.packed.extend_from_slice(headers.as_packed());
+    }
+
     /// Appends a header, keeping any earlier one of the same name.
     pub fn push(&mut self, name: &str, value: Option<&[u8]>) {
         varint::write_bytes(&mut self.packed, name.as_bytes());

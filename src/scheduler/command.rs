@@ -123,7 +123,7 @@ impl FoundSchedule {
     pub(super) fn of(view: &View<'_>) -> Self {
         let schedule = &view.schedule;
         let mut headers = HeadersBuf::new();
-        schedule.headers.iter().for_each(|header| headers.push(header.name, header.value));
+        headers.extend(schedule.headers);
         Self {
             id: view.id.to_vec(),
             offset: view.offset,

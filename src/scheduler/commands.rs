@@ -1,7 +1,5 @@
 //! Commands that came by the [lane](super::command), carried out between two batches.
 
-use std::collections::VecDeque;
-
 use crate::codec::{self, Scratch};
 use crate::engine::shard::Phase;
 use crate::kafka::producer::Mode;
@@ -35,22 +33,13 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
         if !self.waiting.is_empty() {
             self.confirm_topic()?;
         }
-        let waiting = std::mem::take(&mut self.waiting);
-        let (put_off, waiting) = waiting.into_iter().partition(|command| self.must_be_read_first(command));
-        self.waiting = waiting;
-        let outcome = self.write_commands();
-        self.waiting.extend::<VecDeque<Command>>(put_off);
-        outcome
-    }
-
-    fn write_commands(&mut self) -> Result<(), Interrupted> {
         // A commit that was too slow ends this: nothing more is written by that producer.
         while self.shard.phase() == Phase::Live
             && !self.is_blocked()
-            && let Some(command) = self.waiting.pop_front()
+            && let Some(command) = self.next_to_write().and_then(|at| self.waiting.remove(at))
         {
             // Those before it took their time.
-            if self.clock.monotonic_ms() > command.deadline_ms {
+            if self.is_expired(&command) {
                 answer(command, Answer::Expired);
             } else if !self.write_command(command)? {
                 break;
@@ -59,21 +48,22 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
         Ok(())
     }
 
-    /// Without transactions what was written last is not applied before it is read back, and a schedule would be given another
-    /// time as it was before.
-    fn must_be_read_first(&self, command: &Command) -> bool {
-        matches!(command.action, Action::Reschedule { .. }) && self.shard.applied() <= self.written_plainly
+    /// Which of those that wait can be written now. Without transactions what was written last is not applied before it is
+    /// read back, and a schedule would be given another time as it was before.
+    pub(super) fn next_to_write(&self) -> Option<usize> {
+        let is_up_to_date = self.shard.applied() > self.written_plainly;
+        let mut waiting = self.waiting.iter();
+        waiting.position(|command| is_up_to_date || !matches!(command.action, Action::Reschedule { .. }))
     }
 
-    /// Whether a command can be written now.
-    pub(super) fn has_something_to_write(&self) -> bool {
-        self.waiting.iter().any(|command| !self.must_be_read_first(command))
+    fn is_expired(&self, command: &Command) -> bool {
+        self.clock.monotonic_ms() > command.deadline_ms
     }
 
     /// Answers the commands that write nothing, which another producer's open transaction does not hold up.
     fn answer_without_writing(&mut self) {
         for command in std::mem::take(&mut self.waiting) {
-            if self.clock.monotonic_ms() > command.deadline_ms {
+            if self.is_expired(&command) {
                 answer(command, Answer::Expired);
                 continue;
             }
@@ -100,7 +90,7 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
     /// A step of one walk a round: what is due comes between them.
     fn take_a_step(&mut self) {
         let Some(walk) = self.walks.pop_front() else { return };
-        if self.clock.monotonic_ms() > walk.deadline_ms {
+        if self.is_expired(&walk) {
             return answer(walk, Answer::Expired);
         }
         if let Action::List(listing) = &walk.action {

@@ -1,7 +1,7 @@
 //! Where whoever is not a shard asks shards, by topic and partition.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -12,6 +12,7 @@ use crate::kafka::log::Waker;
 use crate::kafka::observer::Observer;
 
 use super::command::{Action, Answer, Command, CommandSender, NotTaken};
+use super::status::{read, write};
 
 /// The lanes of the partitions that this instance owns, and how many partitions there are. Share it in an [`Arc`].
 pub struct Desk {
@@ -71,14 +72,12 @@ impl Desk {
     /// A partition was taken.
     pub(super) fn open(&self, topic: &str, partition: i32, lane: Lane) {
         let open = Open { lane, term: super::supervisor::random_seed() };
-        let mut lanes = self.lanes.write().unwrap_or_else(PoisonError::into_inner);
-        lanes.insert((topic.to_owned(), partition), open);
+        write(&self.lanes).insert((topic.to_owned(), partition), open);
     }
 
     /// A partition is given up.
     pub(super) fn close(&self, topic: &str, partition: i32) {
-        let mut lanes = self.lanes.write().unwrap_or_else(PoisonError::into_inner);
-        lanes.remove(&(topic.to_owned(), partition));
+        write(&self.lanes).remove(&(topic.to_owned(), partition));
     }
 
     /// The lane of a partition; `None` when this instance does not own it.
@@ -96,7 +95,7 @@ impl Desk {
     /// The partitions of a topic that this instance owns.
     #[must_use]
     pub fn owned(&self, topic: &str) -> Vec<i32> {
-        let lanes = self.lanes.read().unwrap_or_else(PoisonError::into_inner);
+        let lanes = read(&self.lanes);
         lanes.keys().filter(|(owned, _)| owned == topic).map(|(_, partition)| *partition).collect()
     }
 
@@ -126,7 +125,7 @@ impl Desk {
     /// How many partitions a topic has. Blocks while the cluster is asked, which it is now and then.
     pub fn partition_count(&self, topic: &str) -> Result<i32, String> {
         let now_ms = self.clock.monotonic_ms();
-        let known = self.counts.lock().unwrap_or_else(PoisonError::into_inner).get(topic).copied();
+        let known = self.counts().get(topic).copied();
         if let Some((_, count)) = known.filter(|(until_ms, _)| now_ms < *until_ms) {
             return Ok(count);
         }
@@ -135,13 +134,15 @@ impl Desk {
             Ok(None) => return Err(format!("the topic {topic} does not exist")),
             Err(error) => return Err(error.to_string()),
         };
-        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        counts.insert(topic.to_owned(), (now_ms + COUNT_KNOWN_FOR_MS, count));
+        self.counts().insert(topic.to_owned(), (now_ms + COUNT_KNOWN_FOR_MS, count));
         Ok(count)
     }
 
+    fn counts(&self) -> MutexGuard<'_, HashMap<String, (u64, i32)>> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn with<R>(&self, topic: &str, partition: i32, f: impl FnOnce(&Open) -> R) -> Option<R> {
-        let lanes = self.lanes.read().unwrap_or_else(PoisonError::into_inner);
-        lanes.get(&(topic.to_owned(), partition)).map(f)
+        read(&self.lanes).get(&(topic.to_owned(), partition)).map(f)
     }
 }

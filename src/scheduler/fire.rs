@@ -282,14 +282,7 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
 
     /// Committed: the tombstones lie from `base` on.
     fn settle(&mut self, batch: &Batch, base: i64, laps: &Laps) {
-        let now_ms = self.clock.now_ms();
-        for (entry, tombstone) in batch.entries.iter().zip(base..) {
-            self.settle_entry(entry, tombstone, now_ms);
-        }
-        let skipped = batch.entries.iter().filter(|entry| entry.skipped).count();
-        if skipped > 0 {
-            say_skipped(&self.topic, self.partition, skipped);
-        }
+        let skipped = self.settle_entries(&batch.entries, base..);
         // They come back when they are read, and are applied already. Of what was skipped each is counted by its headers.
         if skipped == 0 {
             self.log.know(base..base + batch.entries.len() as i64);
@@ -297,7 +290,6 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
         self.firing.grow();
         let took_us = laps.total_us();
         self.counters.transaction_us.observe(took_us);
-        self.counters.batch_size.observe(batch.entries.len() as u64);
         tracing::trace!(
             topic = self.topic,
             partition = self.partition,
@@ -306,6 +298,25 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
             append_verify_send_commit_us = ?laps.laps_us,
             "committed"
         );
+    }
+
+    /// Settles what has its tombstone at these offsets; gives how many of them were skipped.
+    fn settle_entries(&mut self, entries: &[Entry], tombstones: impl IntoIterator<Item = i64>) -> usize {
+        let now_ms = self.clock.now_ms();
+        for (entry, tombstone) in entries.iter().zip(tombstones) {
+            self.settle_entry(entry, tombstone, now_ms);
+        }
+        self.counters.batch_size.observe(entries.len() as u64);
+        let skipped = entries.iter().filter(|entry| entry.skipped).count();
+        if skipped > 0 {
+            tracing::info!(
+                topic = self.topic,
+                partition = self.partition,
+                schedules = skipped,
+                "removed overdue schedules without delivering them"
+            );
+        }
+        skipped
     }
 
     fn settle_entry(&mut self, entry: &Entry, tombstone: i64, now_ms: i64) {
@@ -350,24 +361,12 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
             }
             let offsets = self.until_answered(|this| this.transactions.appended(SLICE))?;
             assert_eq!(offsets.len(), delivered.len(), "every appended record has its offset");
-            let skipped = delivered.iter().filter(|entry| entry.skipped).count();
-            if skipped > 0 {
-                say_skipped(&self.topic, self.partition, skipped);
-            }
-            let now_ms = self.clock.now_ms();
-            for (entry, tombstone) in delivered.iter().zip(offsets) {
-                self.settle_entry(entry, tombstone, now_ms);
-            }
-            self.counters.batch_size.observe(delivered.len() as u64);
+            self.settle_entries(&delivered, offsets);
         }
         self.shard.release();
         self.firing.grow();
         Ok(())
     }
-}
-
-fn say_skipped(topic: &str, partition: i32, schedules: usize) {
-    tracing::info!(topic, partition, schedules, "removed overdue schedules without delivering them");
 }
 
 fn message_bytes(schedule: &Schedule<'_>) -> usize {

@@ -193,9 +193,7 @@ impl Applier {
         };
         let headers = &mut self.rejection_headers;
         headers.clear();
-        for header in record.headers.iter() {
-            headers.push(header.name, header.value);
-        }
+        headers.extend(record.headers);
         let source = format!("{}-{}@{}", self.topic, self.partition, record.offset);
         headers.push("kms-rejected-because", Some(reason.as_bytes()));
         headers.push("kms-source", Some(source.as_bytes()));

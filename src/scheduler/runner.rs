@@ -252,12 +252,9 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
     /// Learns the topic's ID, ends every other writer of this shard's transactional ID, then asks where the log ends.
     fn take_over(&mut self) -> Result<(), Interrupted> {
         self.status.set_phase(status::Phase::Fencing);
-        while self.clock.monotonic_ms() < self.fence_at_ms {
-            if self.control.order() != Order::Run {
-                return Err(Interrupted::Ordered);
-            }
-            self.status.beat();
-            self.pause(SLICE);
+        self.pause_until(self.fence_at_ms);
+        if self.control.order() != Order::Run {
+            return Err(Interrupted::Ordered);
         }
         // The consumer has been fetching since the assignment: what it read first may be as old as that.
         self.load_started_ms.get_or_insert(self.clock.monotonic_ms());
@@ -379,7 +376,7 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
         if self.is_blocked() {
             return SLICE;
         }
-        if !self.repairs.is_empty() || self.has_something_to_write() {
+        if !self.repairs.is_empty() || self.next_to_write().is_some() {
             return Duration::ZERO;
         }
         let longest = self.checkpoints.next_step().unwrap_or(LONGEST_SLEEP);
@@ -508,6 +505,14 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
         }
     }
 
+    /// Waits so, unless ordered to stop.
+    fn pause_until(&mut self, until_ms: u64) {
+        while self.clock.monotonic_ms() < until_ms && self.control.order() == Order::Run {
+            self.status.beat();
+            self.pause(SLICE);
+        }
+    }
+
     /// After an error of a transaction: end it, and take the partition over again before the next one.
     fn recover(&mut self, error: &TransactionError) {
         let (outcome, backoff_ms) = match error.kind {
@@ -534,11 +539,7 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
         self.backoff_ms = (self.backoff_ms * 2).clamp(backoff_ms, BACKOFF_LONGEST_MS);
         self.status.set_phase(status::Phase::Waiting);
         self.status.set_reason(error.to_string());
-        let until = self.clock.monotonic_ms() + self.backoff_ms;
-        while self.clock.monotonic_ms() < until && self.control.order() == Order::Run {
-            self.status.beat();
-            self.pause(SLICE);
-        }
+        self.pause_until(self.clock.monotonic_ms() + self.backoff_ms);
     }
 
     /// The shard, once the run has ended; log and producer are dropped.
