@@ -17,6 +17,7 @@ mod table;
 mod tail;
 mod text;
 mod topics;
+mod when;
 
 use std::io::Write as _;
 use std::path::PathBuf;

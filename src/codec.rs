@@ -36,6 +36,7 @@ mod sample;
 mod schema;
 mod unique;
 
+pub use base64::BASE64;
 pub use error::{AvroFault, AvroPlace, DecodeError, JsonFault, JsonPlace};
 pub use schema::avro_schema;
 

@@ -7,6 +7,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use axum::Router;
+use tokio::net::TcpListener;
+
 use crate::admin;
 use crate::checkpoint::StateDir;
 use crate::config::Settings;
@@ -84,12 +87,7 @@ pub fn run_until(
         status: Arc::clone(status),
         stalled_after: settings.health.stalled_after,
     };
-    runtime.spawn(async move {
-        // Ends with the runtime: health answers until the last partition is given up.
-        if let Err(error) = admin::serve(listener, admin::router(http), std::future::pending()).await {
-            tracing::error!("{error}");
-        }
-    });
+    serve_http(runtime, listener, admin::router(http));
 
     let api_listener = match settings.admin.listen {
         Some(listen) => Some(runtime.block_on(admin::bind_api(listen))?),
@@ -120,11 +118,7 @@ pub fn run_until(
     if let Some(listener) = api_listener {
         let (desk, status, settings) = (Arc::clone(&desk), Arc::clone(status), Arc::clone(&settings));
         let router = admin::api::router(admin::api::Api { desk, status, settings });
-        runtime.spawn(async move {
-            if let Err(error) = admin::serve(listener, router, std::future::pending()).await {
-                tracing::error!("{error}");
-            }
-        });
+        serve_http(runtime, listener, router);
     }
     let state_dir = &settings.state.dir;
     let state = (!state_dir.as_os_str().is_empty()).then(|| StateDir::open(state_dir)).transpose()?;
@@ -207,6 +201,15 @@ fn serve(
         }
     }
     Ok(())
+}
+
+/// Ends with the runtime: health answers until the last partition is given up.
+fn serve_http(runtime: &tokio::runtime::Runtime, listener: TcpListener, router: Router) {
+    runtime.spawn(async move {
+        if let Err(error) = admin::serve(listener, router, std::future::pending()).await {
+            tracing::error!("{error}");
+        }
+    });
 }
 
 fn create_topics(topic_admin: &TopicAdmin<QuietContext>, settings: &Settings) {

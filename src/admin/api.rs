@@ -49,21 +49,27 @@ pub fn router(api: Api) -> Router {
         .route("/api/partitions", get(partitions::partitions))
         .route("/api/stats", get(partitions::stats))
         .route("/api/openapi.json", get(openapi::openapi))
-        .fallback(async || {
-            ApiError::new(StatusCode::NOT_FOUND, "no_such_path", "there is nothing here").hint(PATHS)
-        })
+        .fallback(async || lost(StatusCode::NOT_FOUND, "no_such_path", "there is nothing here"))
         .method_not_allowed_fallback(async || {
-            ApiError::new(
-                StatusCode::METHOD_NOT_ALLOWED,
-                "wrong_method",
-                "this path does not take that method",
-            )
-            .hint(PATHS)
+            lost(StatusCode::METHOD_NOT_ALLOWED, "wrong_method", "this path does not take that method")
         })
         .layer(from_fn_with_state(api.clone(), guard::guard))
         .layer(DefaultBodyLimit::max(BODY_BYTES))
         .with_state(api)
 }
 
-const PATHS: &str = "there is: GET /api/schedules, GET PUT DELETE /api/schedules/{id}, POST /api/schedules/{id}/fire, POST \
-                     /api/schedules/{id}/reschedule, GET /api/partitions, GET /api/stats, GET /api/openapi.json";
+/// What there is, for those who are lost.
+const ROUTES: [(&str, &[&str]); 7] = [
+    ("/api/schedules", &["GET"]),
+    ("/api/schedules/{id}", &["GET", "PUT", "DELETE"]),
+    ("/api/schedules/{id}/fire", &["POST"]),
+    ("/api/schedules/{id}/reschedule", &["POST"]),
+    ("/api/partitions", &["GET"]),
+    ("/api/stats", &["GET"]),
+    ("/api/openapi.json", &["GET"]),
+];
+
+fn lost(status: StatusCode, code: &'static str, message: &str) -> ApiError {
+    let routes = ROUTES.map(|(path, methods)| format!("{} {path}", methods.join(" ")));
+    ApiError::new(status, code, message).hint(format!("there is: {}", routes.join(", ")))
+}

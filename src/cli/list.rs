@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::api::ApiArgs;
 use super::table::table;
 use super::{print, text};
+use crate::schedule::DueTime;
 
 /// List what is pending on a running instance, in no particular order
 #[derive(Debug, Args)]
@@ -28,10 +29,10 @@ pub(super) struct ListArgs {
     destination: Option<String>,
     /// Only those due at this moment or later
     #[arg(long, value_name = "RFC3339", value_parser = text::moment, allow_hyphen_values = true)]
-    from: Option<crate::schedule::DueTime>,
+    from: Option<DueTime>,
     /// Only those due at this moment or earlier
     #[arg(long, value_name = "RFC3339", value_parser = text::moment, allow_hyphen_values = true)]
-    until: Option<crate::schedule::DueTime>,
+    until: Option<DueTime>,
     /// So many at most
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..))]
     limit: u64,
@@ -51,7 +52,7 @@ pub(super) fn execute(args: &ListArgs) -> anyhow::Result<ExitCode> {
     let mut cursor = None::<String>;
     let missing = loop {
         let mut parameters = vec![("limit", left.min(PAGE).to_string())];
-        let due = |due: crate::schedule::DueTime| due.epoch_ms().to_string();
+        let due = |due: DueTime| due.epoch_ms().to_string();
         for (name, value) in [
             ("prefix", args.prefix.clone()),
             ("destination", args.destination.clone()),

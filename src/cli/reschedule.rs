@@ -1,14 +1,13 @@
 //! `kms reschedule` and `kms fire`: another due time for what is pending.
 
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::Args;
 use serde_json::{Value, json};
 
 use super::api::{ApiArgs, schedule_path};
-use super::{print, text};
-use crate::schedule::DueTime;
+use super::print;
+use super::when::When;
 
 /// Give a pending schedule another due time
 ///
@@ -28,17 +27,6 @@ pub(super) struct RescheduleArgs {
     when: When,
     #[command(flatten)]
     api: ApiArgs,
-}
-
-#[derive(Debug, Args)]
-#[group(required = true, multiple = false)]
-struct When {
-    /// Deliver at this moment
-    #[arg(long, value_name = "RFC3339", value_parser = text::moment, allow_hyphen_values = true)]
-    at: Option<DueTime>,
-    /// Deliver after this time, for example 90m
-    #[arg(long = "in", value_name = "DURATION", value_parser = text::duration, allow_hyphen_values = true)]
-    after: Option<Duration>,
 }
 
 /// Make a pending schedule due now

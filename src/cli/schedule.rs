@@ -2,13 +2,13 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use serde_json::json;
 
 use super::connection::write;
+use super::when::When;
 use super::{SettingsArgs, UsageError, print, text};
 use crate::codec;
 use crate::config::Settings;
@@ -50,17 +50,6 @@ pub(super) struct ScheduleArgs {
     /// Print JSON
     #[arg(long)]
     json: bool,
-}
-
-#[derive(Debug, Args)]
-#[group(required = true, multiple = false)]
-struct When {
-    /// Deliver at this moment
-    #[arg(long, value_name = "RFC3339", value_parser = text::moment, allow_hyphen_values = true)]
-    at: Option<DueTime>,
-    /// Deliver after this time, for example 90m
-    #[arg(long = "in", value_name = "DURATION", value_parser = text::duration, allow_hyphen_values = true)]
-    after: Option<Duration>,
 }
 
 #[derive(Debug, Args)]
@@ -231,6 +220,7 @@ mod tests {
     use super::super::{Cli, Command};
     use super::*;
     use clap::Parser;
+    use std::time::Duration;
 
     fn parse(arguments: &[&str]) -> Result<ScheduleArgs, clap::Error> {
         let line = ["kms", "schedule", "id", "--topic", "t"].iter().chain(arguments);

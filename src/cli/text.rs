@@ -3,19 +3,12 @@
 use std::time::Duration;
 
 use base64::Engine as _;
-use base64::alphabet;
-use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use jiff::Timestamp;
 
+use crate::codec::BASE64;
 use crate::kafka::Clock;
 use crate::kafka::clock::SystemClock;
 use crate::schedule::DueTime;
-
-/// Standard base64; padding is written, and optional when reading.
-const BASE64: GeneralPurpose = GeneralPurpose::new(
-    &alphabet::STANDARD,
-    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
-);
 
 /// `name=value`; the value may hold further equals signs.
 pub(super) fn pair(text: &str) -> Result<(String, String), String> {

@@ -7,7 +7,15 @@
 //! Long texts go to vector code (the `base64-simd` crate), short ones, which most keys and headers are, through a table
 //! here: the crate prepares longer than a short text takes, and wants to know where it ends.
 
+use ::base64::alphabet;
+use ::base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use base64_simd::{STANDARD, STANDARD_NO_PAD};
+
+/// Standard base64 of what is no record, and in no hurry: padding is written, and optional when reading.
+pub const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
 
 /// The text is not base64.
 #[derive(Debug, PartialEq, Eq)]

@@ -400,10 +400,11 @@ fn what_is_described_is_there_and_looks_like_that() {
     assert_as_described(&document, "Stats", &get(api, "/api/stats").1);
 }
 
-/// Runs a command against the API; gives its exit code, what it printed, and what it complained of.
+/// Runs a command against the API, a plus in an argument being a blank; gives its exit code, what it printed, and what it
+/// complained of.
 fn command(kms: &Kms, arguments: &str) -> (Option<i32>, String, String) {
     let output = std::process::Command::new(env!("CARGO_BIN_EXE_kms"))
-        .args(arguments.split(' '))
+        .args(arguments.split(' ').map(|argument| argument.replace('+', " ")))
         .env_clear()
         .env("KMS_ADMIN_URL", format!("http://{}", kms.admin()))
         .output()
@@ -434,19 +435,12 @@ fn commands_show_and_change_what_is_pending() {
     assert!(said.contains("There are more"), "{said}");
     assert_eq!(command(&kms, "list --prefix nothing").1.lines().count(), 1);
 
-    let one = |command_line: &str| {
-        std::process::Command::new(env!("CARGO_BIN_EXE_kms"))
-            .args(command_line.split(' ').map(|argument| argument.replace('+', " ")))
-            .env("KMS_ADMIN_URL", format!("http://{}", kms.admin()))
-            .output()
-            .unwrap()
-    };
-    let shown = String::from_utf8(one("get cart+1").stdout).unwrap();
+    let shown = command(&kms, "get cart+1").1;
     assert!(shown.contains(&format!("value       {}", payload("a", 1))), "{shown}");
-    assert_eq!(json_of(&String::from_utf8(one("get cart+1 --json").stdout).unwrap())["time"], json!(due_ms));
-    assert_eq!(one("reschedule cart+1 --in 2h").status.code(), Some(0));
+    assert_eq!(json_of(&command(&kms, "get cart+1 --json").1)["time"], json!(due_ms));
+    assert_eq!(command(&kms, "reschedule cart+1 --in 2h").0, Some(0));
     assert!(get(kms.admin(), "/api/schedules/cart%201").1["time"].as_i64().unwrap() > due_ms);
-    assert_eq!(one("fire cart+2").status.code(), Some(0));
+    assert_eq!(command(&kms, "fire cart+2").0, Some(0));
     scene.await_payload(&payload("a", 2));
 
     let stats = command(&kms, "stats").1;

@@ -2,8 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use axum::extract::rejection::QueryRejection;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Json;
 use base64::Engine as _;
@@ -12,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::ApiError;
 use super::partitions::Coverage;
-use super::question::{TopicParameter, parameters};
+use super::question::{Parsed, TopicParameter, parameters};
 use super::schedule::{ScheduleJson, moment};
 use super::{Api, id};
 use crate::scheduler::command::{Action, Answer, FoundSchedule, ListCursor, Listing};
@@ -84,10 +83,7 @@ impl Cursor {
 }
 
 #[allow(clippy::disallowed_methods, reason = "how long a request may take, nothing about schedules")]
-pub(super) async fn list(
-    State(api): State<Api>,
-    asked: Result<Query<Parameters>, QueryRejection>,
-) -> Result<Json<Page>, ApiError> {
+pub(super) async fn list(State(api): State<Api>, asked: Parsed<Parameters>) -> Result<Json<Page>, ApiError> {
     let began = Instant::now();
     let asked = parameters(asked)?.without_empty();
     let (topic, _) = api.topic(&TopicParameter::named(asked.schedule_topic))?;

@@ -1,13 +1,12 @@
 //! `GET /api/partitions`, `GET /api/stats`: what this instance owns, how it is, what it did.
 
-use axum::extract::rejection::QueryRejection;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::response::Json;
 use serde::Serialize;
 
 use super::Api;
 use super::error::ApiError;
-use super::question::{TopicParameter, parameters};
+use super::question::{Parsed, TopicParameter, parameters};
 use crate::scheduler::status::{DueWindow, Label, PartitionStatus, Phase};
 
 /// Which partitions of a topic an answer is about.
@@ -102,7 +101,7 @@ struct Due {
 /// `GET /api/partitions`
 pub(super) async fn partitions(
     State(api): State<Api>,
-    topic: Result<Query<TopicParameter>, QueryRejection>,
+    topic: Parsed<TopicParameter>,
 ) -> Result<Json<OfTopic>, ApiError> {
     let (schedule_topic, _) = api.topic(&parameters(topic)?)?;
     let count = api.partition_count(&schedule_topic).await?;

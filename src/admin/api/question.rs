@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::Json;
@@ -140,10 +141,11 @@ impl Api {
     }
 }
 
-/// What is known of query parameters that cannot be read.
-pub(super) fn parameters<T>(
-    parsed: Result<Query<T>, axum::extract::rejection::QueryRejection>,
-) -> Result<T, ApiError> {
+/// Query parameters, or why they cannot be read.
+pub(super) type Parsed<T> = Result<Query<T>, QueryRejection>;
+
+/// The query parameters, if they can be read.
+pub(super) fn parameters<T>(parsed: Parsed<T>) -> Result<T, ApiError> {
     let Query(parameters) =
         parsed.map_err(|error| ApiError::bad_request("invalid_parameter", error.body_text()))?;
     Ok(parameters)
@@ -153,7 +155,7 @@ pub(super) fn parameters<T>(
 pub(super) async fn get_one(
     State(api): State<Api>,
     Path(id): Path<String>,
-    topic: Result<Query<TopicParameter>, axum::extract::rejection::QueryRejection>,
+    topic: Parsed<TopicParameter>,
 ) -> Result<Json<ScheduleJson>, ApiError> {
     let place = api.place(&parameters(topic)?, id::parse(&id)?).await?;
     match &place.found {

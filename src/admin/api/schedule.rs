@@ -4,23 +4,15 @@ use std::collections::BTreeMap;
 
 use axum::http::StatusCode;
 use base64::Engine as _;
-use base64::alphabet::STANDARD;
-use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::error::ApiError;
 use super::id;
-use crate::codec;
+use crate::codec::{self, BASE64};
 use crate::schedule::{DueTime, Format, HeadersBuf, Schedule};
 use crate::scheduler::command::{EntryState, FoundSchedule};
-
-/// Standard base64, padded or not, as it is read on schedule topics.
-const BASE64: GeneralPurpose = GeneralPurpose::new(
-    &STANDARD,
-    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
-);
 
 /// A schedule in an answer.
 #[derive(Debug, Serialize)]

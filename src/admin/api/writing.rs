@@ -1,14 +1,14 @@
 //! Requests that write a record to a schedule topic.
 
 use axum::body::Bytes;
-use axum::extract::rejection::{BytesRejection, QueryRejection};
-use axum::extract::{Path, Query, State};
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::Json;
 use serde::{Deserialize, Serialize};
 
 use super::error::ApiError;
-use super::question::{Place, TopicParameter, not_pending, parameters};
+use super::question::{Parsed, Place, TopicParameter, not_pending, parameters};
 use super::schedule::{NewSchedule, When};
 use super::{Api, id};
 use crate::schedule::is_legal_topic_name;
@@ -31,7 +31,6 @@ pub(super) struct CancelParameters {
     anyway: bool,
 }
 
-type Parsed<T> = Result<Query<T>, QueryRejection>;
 type Body = Result<Bytes, BytesRejection>;
 
 /// `PUT /api/schedules/{id}`: creates or replaces.
