@@ -1,9 +1,12 @@
 //! What an instance answers over HTTP: metrics and health on one address, the API on another.
 
 pub mod api;
+mod dashboard;
 mod health;
+mod samples;
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,8 +14,12 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Json, Response};
 use axum::{Router, routing::get};
+use axum_server::Handle;
+use axum_server::tls_openssl::{OpenSSLAcceptor, OpenSSLConfig};
+use openssl::ssl::{AlpnError, SslAcceptor, SslFiletype, SslMethod, select_next_proto};
 use tokio::net::TcpListener;
 
+use crate::config::AdminTls;
 use crate::scheduler::status::Status;
 use crate::telemetry::Metrics;
 use crate::version::Version;
@@ -41,10 +48,27 @@ pub enum ServeError {
         /// What the system says.
         source: std::io::Error,
     },
+    /// The certificate or its key.
+    #[error(
+        "cannot use the certificate {certificate} with the key {key}: {source}; admin.tls.certificate and admin.tls.key name PEM files"
+    )]
+    Tls {
+        /// The file of the certificate.
+        certificate: PathBuf,
+        /// The file of its key.
+        key: PathBuf,
+        /// What OpenSSL says.
+        source: openssl::error::ErrorStack,
+    },
     /// The listener broke.
     #[error("serving HTTP failed: {0}")]
     Serve(std::io::Error),
 }
+
+/// A client that has not sent a request so long after it connected, or after its last one, is hung up on.
+const REQUEST_PATIENCE: Duration = Duration::from_secs(15);
+/// Answers that are under way when serving ends get so long.
+const LAST_ANSWERS: Duration = Duration::from_secs(5);
 
 /// Takes the address of metrics and health, so that a start fails early if it cannot. Port 0 takes a free one: see the
 /// listener's own address, or the log.
@@ -54,10 +78,10 @@ pub async fn bind(listen: SocketAddr) -> Result<TcpListener, ServeError> {
     Ok(listener)
 }
 
-/// Takes the address of the API.
-pub async fn bind_api(listen: SocketAddr) -> Result<TcpListener, ServeError> {
+/// Takes the address of the API, which is served by this scheme.
+pub async fn bind_api(listen: SocketAddr, scheme: &str) -> Result<TcpListener, ServeError> {
     let listener = take(listen, "admin.listen (of the demo: --admin), or serve none: `none`").await?;
-    tracing::info!("the admin API is served on http://{}", address(&listener, listen));
+    tracing::info!("the admin API and the dashboard are served on {scheme}://{}", address(&listener, listen));
     Ok(listener)
 }
 
@@ -69,13 +93,57 @@ fn address(listener: &TcpListener, asked: SocketAddr) -> SocketAddr {
     listener.local_addr().unwrap_or(asked)
 }
 
+/// What the admin API is encrypted with, if it is.
+pub fn tls(settings: &AdminTls) -> Result<Option<OpenSSLConfig>, ServeError> {
+    let acceptor = || {
+        let mut builder = SslAcceptor::mozilla_intermediate_v5(SslMethod::tls_server())?;
+        builder.set_certificate_chain_file(&settings.certificate)?;
+        builder.set_private_key_file(&settings.key, SslFiletype::PEM)?;
+        builder.check_private_key()?;
+        builder.set_alpn_select_callback(|_, offered| {
+            select_next_proto(b"\x08http/1.1", offered).ok_or(AlpnError::NOACK)
+        });
+        Ok(OpenSSLConfig::from_acceptor(Arc::new(builder.build())))
+    };
+    settings.is_set().then(acceptor).transpose().map_err(|source| ServeError::Tls {
+        certificate: settings.certificate.clone(),
+        key: settings.key.clone(),
+        source,
+    })
+}
+
+#[allow(clippy::disallowed_methods, reason = "the task that waits for the end ends with it")]
 /// Answers until `shutdown` is done, then finishes the answers that were begun.
 pub async fn serve(
     listener: TcpListener,
     router: Router,
+    tls: Option<OpenSSLConfig>,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), ServeError> {
-    axum::serve(listener, router).with_graceful_shutdown(shutdown).await.map_err(ServeError::Serve)
+    let handle = Handle::new();
+    let stop = handle.clone();
+    tokio::spawn(async move {
+        shutdown.await;
+        stop.graceful_shutdown(Some(LAST_ANSWERS));
+    });
+    let listener = listener.into_std().map_err(ServeError::Serve)?;
+    let mut server = axum_server::from_tcp(listener)
+        .map_err(ServeError::Serve)?
+        .handle(handle)
+        .http1_only()
+        .first_request_timeout(REQUEST_PATIENCE);
+    server.http_builder().http1().header_read_timeout(REQUEST_PATIENCE);
+    let service = router.into_make_service();
+    match tls {
+        None => server.serve(service).await,
+        Some(config) => server.acceptor(OpenSSLAcceptor::new(config)).serve(service).await,
+    }
+    .map_err(ServeError::Serve)
+}
+
+/// The dashboard, and the API that it uses.
+pub fn console(api: api::Api) -> Router {
+    api::router(api).merge(dashboard::router())
 }
 
 /// `/metrics`, `/health/live`, `/health/ready`, `/version`.
@@ -122,7 +190,7 @@ mod tests {
         let listener = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-        let server = tokio::spawn(serve(listener, router(observed), async { drop(stopped.await) }));
+        let server = tokio::spawn(serve(listener, router(observed), None, async { drop(stopped.await) }));
 
         for (path, wanted) in [
             ("/metrics", "kms_schedules_fired_total{"),

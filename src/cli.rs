@@ -3,9 +3,10 @@
 mod api;
 mod bench;
 mod cancel;
+mod cancel_many;
 mod completions;
-mod connection;
 mod demo;
+mod from_kafka;
 mod get;
 mod list;
 mod reschedule;
@@ -16,6 +17,7 @@ mod stats;
 mod table;
 mod tail;
 mod text;
+mod top;
 mod topics;
 mod when;
 
@@ -48,6 +50,8 @@ Examples:
   kms topics check                                  are the schedule topics as they should be?
   kms schedule order-17 --in 90m --topic orders --key 17 --value late
   kms cancel order-17
+  kms cancel --prefix cart-                         many of them; it asks first
+  kms top                                           a running instance, live
   kms list --prefix order-                          what is pending on a running instance
   kms tail orders                                   watch what is delivered
   kms bench fire                                    how fast, beside raw librdkafka?
@@ -76,6 +80,7 @@ enum Command {
     Stats(stats::StatsArgs),
     Partitions(stats::PartitionsArgs),
     Tail(tail::TailArgs),
+    Top(top::TopArgs),
     Topics(topics::TopicsArgs),
     Bench(Box<bench::BenchArgs>),
     Schema(schema::SchemaArgs),
@@ -108,6 +113,7 @@ fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Stats(args) => stats::execute(&args),
         Command::Partitions(args) => stats::execute_partitions(&args),
         Command::Tail(args) => tail::execute(&args),
+        Command::Top(args) => top::execute(&args),
         Command::Topics(args) => topics::execute(&args),
         Command::Bench(args) => bench::execute(&args),
         Command::Schema(args) => schema::execute(&args),

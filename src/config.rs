@@ -281,6 +281,25 @@ pub struct Admin {
     pub token: Secret,
     /// Whether nothing can be changed.
     pub read_only: bool,
+    /// What it is encrypted with.
+    pub tls: AdminTls,
+}
+
+/// The certificate of the admin API.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+pub struct AdminTls {
+    /// A file with the certificate and those between it and its root, in PEM; empty: no TLS.
+    pub certificate: PathBuf,
+    /// A file with its private key, in PEM.
+    pub key: PathBuf,
+}
+
+impl AdminTls {
+    /// Whether there is TLS.
+    #[must_use]
+    pub fn is_set(&self) -> bool {
+        !self.certificate.as_os_str().is_empty()
+    }
 }
 
 impl Admin {
@@ -603,6 +622,11 @@ impl Settings {
                 self.admin.is_guarded(),
                 "must be set where admin.listen is not this machine alone (127.0.0.1, [::1]): whoever reaches that address \
                  may cancel schedules",
+            ),
+            (
+                "admin.tls.key",
+                self.admin.tls.is_set() != self.admin.tls.key.as_os_str().is_empty(),
+                "and admin.tls.certificate must be set both, or neither",
             ),
             ("transactional_id_prefix", !self.transactional_id_prefix.is_empty(), "must not be empty"),
             ("topics.partitions", self.topics.partitions > 0, "must be at least 1"),

@@ -8,7 +8,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
+use axum_server::tls_openssl::OpenSSLConfig;
 use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
 
 use crate::admin;
 use crate::checkpoint::StateDir;
@@ -16,6 +18,7 @@ use crate::config::Settings;
 use crate::kafka::Clock as _;
 use crate::kafka::client;
 use crate::kafka::clock::SystemClock;
+use crate::kafka::connection;
 use crate::kafka::context::QuietContext;
 use crate::kafka::give_back_memory;
 use crate::kafka::observer::{Observer, TopicIds};
@@ -70,7 +73,7 @@ pub fn run_until(
     settings: Settings,
     options: RunOptions,
     status: &Arc<Status>,
-    runtime: &tokio::runtime::Runtime,
+    runtime: &Runtime,
     stop: &AtomicBool,
 ) -> anyhow::Result<()> {
     let settings = Arc::new(settings);
@@ -87,10 +90,13 @@ pub fn run_until(
         status: Arc::clone(status),
         stalled_after: settings.health.stalled_after,
     };
-    serve_http(runtime, listener, admin::router(http));
+    serve_http(runtime, listener, admin::router(http), None);
 
     let api_listener = match settings.admin.listen {
-        Some(listen) => Some(runtime.block_on(admin::bind_api(listen))?),
+        Some(listen) => {
+            let scheme = if settings.admin.tls.is_set() { "https" } else { "http" };
+            Some(runtime.block_on(admin::bind_api(listen, scheme))?)
+        }
         None => None,
     };
 
@@ -117,8 +123,15 @@ pub fn run_until(
     let desk = Arc::new(Desk::new(Arc::clone(&observer)));
     if let Some(listener) = api_listener {
         let (desk, status, settings) = (Arc::clone(&desk), Arc::clone(status), Arc::clone(&settings));
-        let router = admin::api::router(admin::api::Api { desk, status, settings });
-        serve_http(runtime, listener, router);
+        let tls = admin::tls(&settings.admin.tls)?;
+        let of_writer = Arc::clone(&settings);
+        let write = move |topic: &str, id: &[u8], value: Option<&[u8]>| {
+            let written = connection::write(&of_writer, topic, id, value);
+            written.map(|at| (at.partition, at.offset)).map_err(|error| format!("{error:#}"))
+        };
+        let api = admin::api::Api::new(desk, status, settings, Arc::new(write));
+        runtime.spawn(api.clone().keep_sampling());
+        serve_http(runtime, listener, admin::console(api), tls);
     }
     let state_dir = &settings.state.dir;
     let state = (!state_dir.as_os_str().is_empty()).then(|| StateDir::open(state_dir)).transpose()?;
@@ -204,9 +217,9 @@ fn serve(
 }
 
 /// Ends with the runtime: health answers until the last partition is given up.
-fn serve_http(runtime: &tokio::runtime::Runtime, listener: TcpListener, router: Router) {
+fn serve_http(runtime: &Runtime, listener: TcpListener, router: Router, tls: Option<OpenSSLConfig>) {
     runtime.spawn(async move {
-        if let Err(error) = admin::serve(listener, router, std::future::pending()).await {
+        if let Err(error) = admin::serve(listener, router, tls, std::future::pending()).await {
             tracing::error!("{error}");
         }
     });

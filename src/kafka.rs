@@ -5,6 +5,7 @@
 
 pub mod client;
 pub mod clock;
+pub mod connection;
 pub mod context;
 pub mod embedded;
 mod ffi;

@@ -1,15 +1,18 @@
 //! Joins engine and Kafka: a thread for each owned partition, the consumer group that hands partitions out, firing.
 
 mod blame;
+mod cancel_many;
 pub mod checkpoints;
 pub mod command;
 mod commands;
 pub mod desk;
 pub mod dry_run;
 mod fire;
+mod history;
 mod messages;
 pub mod order;
 mod publish;
+pub mod reading;
 mod record;
 mod repairs;
 pub mod runner;

@@ -14,6 +14,7 @@ use prometheus::{Registry, TextEncoder};
 
 use crate::scheduler::status::Status;
 pub use logs::start_log;
+pub use process::resident_bytes;
 
 /// Time series an instrument may have: partitions times windows, with room. More are folded into one by the SDK.
 const SERIES_LIMIT: usize = 20_000;

@@ -34,16 +34,9 @@ pub(super) async fn ready(State(observed): State<Observed>) -> (StatusCode, Json
         .map(|(topic, partition, figures)| NotLive::of(topic, *partition, figures))
         .collect();
     let ready = observed.status.ready();
-    let joined = observed.status.joined();
-    let mut reasons = observed.status.excesses();
-    if !joined {
-        reasons.push(NOT_JOINED.to_owned());
-    }
+    let (joined, reasons) = (observed.status.joined(), observed.status.reasons());
     (code(ready), Json(Readiness { ready, joined, owned: partitions.len(), not_live, reasons }))
 }
-
-const NOT_JOINED: &str = "the consumer group has not given this instance any answer yet, or went on without it: no broker is reached, \
-                          a schedule topic is missing, or the group is just being balanced; the log says which";
 
 fn code(well: bool) -> StatusCode {
     if well { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }

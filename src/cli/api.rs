@@ -1,11 +1,13 @@
 //! The admin API of a running instance, as commands use it.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Args;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
+use ureq::tls::{PemItem, RootCerts, TlsConfig, TlsProvider, parse_pem};
 
 use super::UsageError;
 use crate::config::Secret;
@@ -17,18 +19,28 @@ const LARGEST: u64 = 64 << 20;
 /// What a path or a parameter may have as it is.
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
-/// Which instance is asked, and about which schedule topic.
+/// Which instance is asked.
 #[derive(Debug, Args)]
-pub(super) struct ApiArgs {
+pub(super) struct AdminArgs {
     /// The admin API of a running instance
     #[arg(long, value_name = "URL", env = "KMS_ADMIN_URL", default_value = "http://127.0.0.1:9402")]
     admin: String,
     /// Its token, if it has one
     #[arg(long, value_name = "TOKEN", env = "KMS_ADMIN__TOKEN", hide_env_values = true, value_parser = secret)]
     token: Option<Secret>,
+    /// Trust the certificates of this file, PEM, and no others [default: those the system trusts]
+    #[arg(long, value_name = "FILE", env = "KMS_ADMIN_CA")]
+    admin_ca: Option<PathBuf>,
+}
+
+/// Which instance is asked, and about which schedule topic.
+#[derive(Debug, Args)]
+pub(super) struct ApiArgs {
+    #[command(flatten)]
+    admin: AdminArgs,
     /// The schedule topic [default: the first one that the instance has]
     #[arg(long, value_name = "TOPIC")]
-    schedule_topic: Option<String>,
+    pub(super) schedule_topic: Option<String>,
     /// Print JSON
     #[arg(long)]
     pub(super) json: bool,
@@ -46,28 +58,29 @@ pub(super) fn schedule_path(id: &str) -> String {
 
 impl ApiArgs {
     pub(super) fn get(&self, path: &str, parameters: &[(&str, String)]) -> anyhow::Result<Value> {
-        self.ask("GET", path, parameters, None)
+        self.admin.ask("GET", path, self.schedule_topic.as_deref(), parameters, None)
     }
 
     pub(super) fn post(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
-        self.ask("POST", path, &[], Some(body))
+        self.admin.ask("POST", path, self.schedule_topic.as_deref(), &[], Some(body))
     }
+}
 
-    fn ask(
+impl AdminArgs {
+    pub(super) fn ask(
         &self,
         method: &str,
         path: &str,
+        schedule_topic: Option<&str>,
         parameters: &[(&str, String)],
         body: Option<&Value>,
     ) -> anyhow::Result<Value> {
         let base = self.admin.trim_end_matches('/');
-        if !base.starts_with("http://") {
-            let message = format!(
-                "--admin has to begin with http://, and is `{base}` (there is no TLS in this version)"
-            );
+        if !base.starts_with("http://") && !base.starts_with("https://") {
+            let message = format!("--admin has to begin with http:// or https://, and is `{base}`");
             return Err(UsageError(message).into());
         }
-        let topic = self.schedule_topic.iter().map(|topic| ("schedule_topic", topic.clone()));
+        let topic = schedule_topic.map(|topic| ("schedule_topic", topic.to_owned()));
         let query: Vec<String> = parameters
             .iter()
             .cloned()
@@ -90,6 +103,7 @@ impl ApiArgs {
         let agent: ureq::Agent = ureq::Agent::config_builder()
             .http_status_as_error(false)
             .timeout_global(Some(LONGEST))
+            .tls_config(self.tls()?)
             .build()
             .into();
         let mut answer = agent.run(request).with_context(|| {
@@ -108,6 +122,29 @@ impl ApiArgs {
             Some(json) => Err(refusal(&json)),
             None => anyhow::bail!("{base} answers {status}, and no JSON: it is no admin API of kms"),
         }
+    }
+}
+
+impl AdminArgs {
+    fn tls(&self) -> anyhow::Result<TlsConfig> {
+        let roots = match &self.admin_ca {
+            None => RootCerts::PlatformVerifier,
+            Some(file) => {
+                let wrong = |why: String| UsageError(format!("--admin-ca {}: {why}", file.display()));
+                let pem = std::fs::read(file).map_err(|error| wrong(error.to_string()))?;
+                let certificates: Vec<_> = parse_pem(&pem)
+                    .filter_map(|item| match item {
+                        Ok(PemItem::Certificate(certificate)) => Some(certificate),
+                        _ => None,
+                    })
+                    .collect();
+                if certificates.is_empty() {
+                    return Err(wrong("there is no certificate in it, in PEM".to_owned()).into());
+                }
+                RootCerts::from(certificates)
+            }
+        };
+        Ok(TlsConfig::builder().provider(TlsProvider::NativeTls).root_certs(roots).build())
     }
 }
 

@@ -5,39 +5,56 @@ use std::process::ExitCode;
 use clap::Args;
 use serde_json::json;
 
-use super::connection::write;
+use super::api::AdminArgs;
+use super::cancel_many::{self, ManyArgs};
 use super::schedule::ScheduleTopicArgs;
 use super::{SettingsArgs, print};
+use crate::kafka::connection::write;
 
-/// Cancel a schedule by its ID
+/// Cancel a schedule by its ID, or many by what they have in common
 ///
-/// Writes a null value under the ID, which any instance takes for a cancel, and prints where:
+/// With an ID it writes a null value under the ID, which any instance takes for a cancel, and prints where:
 /// topic-partition@offset. Whether the schedule was still pending is not known to this command.
+///
+/// With --prefix, --destination, --from, --until or --ids-from it asks a running instance: first how many match, then, unless
+/// told that it need not ask, whether to go on; and says how many were cancelled.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   kms cancel order-17
-  kms cancel order-17 --schedule-topic json-schedules --json")]
+  kms cancel order-17 --schedule-topic json-schedules --json
+  kms cancel --prefix cart- --dry-run                       how many would that be?
+  kms cancel --prefix cart- --until 2030-12-24T18:00:00Z    asks before it does
+  kms cancel --ids-from ids.txt --yes                       one ID a line, and no question
+
+Exit codes: 0 done; 1 failed, stopped, or not all could be looked at; 2 wrong usage.")]
 pub(super) struct CancelArgs {
     /// The schedule's ID
-    id: String,
+    #[arg(required_unless_present = "many", conflicts_with = "many")]
+    id: Option<String>,
+    #[command(flatten)]
+    many: ManyArgs,
     #[command(flatten)]
     to: ScheduleTopicArgs,
     #[command(flatten)]
     settings: SettingsArgs,
+    #[command(flatten)]
+    admin: AdminArgs,
     /// Print JSON
     #[arg(long)]
     json: bool,
 }
 
 pub(super) fn execute(args: &CancelArgs) -> anyhow::Result<ExitCode> {
+    let Some(id) = &args.id else {
+        return cancel_many::execute(&args.many, &args.admin, args.to.schedule_topic.as_deref(), args.json);
+    };
     let settings = args.settings.load_for_command()?;
     let topic = args.to.choose(&settings)?;
-    let written = write(&settings, &topic, args.id.as_bytes(), None)?;
+    let written = write(&settings, &topic, id.as_bytes(), None)?;
     let (partition, offset) = (written.partition, written.offset);
     if args.json {
-        let shown =
-            json!({ "id": args.id, "schedule_topic": topic, "partition": partition, "offset": offset });
+        let shown = json!({ "id": id, "schedule_topic": topic, "partition": partition, "offset": offset });
         print(&shown.to_string())?;
     } else {
         print(&format!("{topic}-{partition}@{offset}"))?;

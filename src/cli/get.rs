@@ -5,15 +5,19 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::api::{ApiArgs, schedule_path};
+use super::from_kafka::FromKafkaArgs;
 use super::table::table;
 use super::{print, text};
 
-/// Show a schedule that is pending on a running instance
+/// Show a pending schedule
+///
+/// Asks a running instance, or with --from-kafka reads the schedule topic itself.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   kms get order-17
   kms get order-17 --json
+  kms get order-17 --from-kafka --brokers kafka:9092
   kms get '~_w'              an ID that is no text: ~ and its URL-safe base64, as `kms list` shows it
 
 Exit codes: 0 done; 1 it is not pending, or failed; 2 wrong usage.")]
@@ -22,10 +26,16 @@ pub(super) struct GetArgs {
     id: String,
     #[command(flatten)]
     api: ApiArgs,
+    #[command(flatten)]
+    kafka: FromKafkaArgs,
 }
 
 pub(super) fn execute(args: &GetArgs) -> anyhow::Result<ExitCode> {
-    let schedule = args.api.get(&schedule_path(&args.id), &[])?;
+    let schedule = if args.kafka.from_kafka {
+        args.kafka.find(args.api.schedule_topic.clone(), &args.id)?
+    } else {
+        args.api.get(&schedule_path(&args.id), &[])?
+    };
     if args.api.json {
         print(&schedule.to_string())?;
         return Ok(ExitCode::SUCCESS);
@@ -36,7 +46,7 @@ pub(super) fn execute(args: &GetArgs) -> anyhow::Result<ExitCode> {
     };
     let mut rows = vec![
         vec!["ID".to_owned(), text::show_bytes(field("id").as_bytes())],
-        vec!["due".to_owned(), schedule["time"].as_i64().map_or_else(String::new, text::show_moment)],
+        vec!["due".to_owned(), schedule["time"].as_i64().map_or_else(String::new, text::show_due)],
         vec!["state".to_owned(), field("state")],
         vec!["topic".to_owned(), field("topic")],
         vec!["key".to_owned(), bytes(&field("key"))],

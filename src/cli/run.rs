@@ -4,10 +4,10 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::connection::reach;
 use super::{SettingsArgs, print, text};
 use crate::config::{Loaded, Notice};
 use crate::instance::{self, RunOptions};
+use crate::kafka::connection::reach;
 use crate::schedule::DueTime;
 use crate::telemetry;
 

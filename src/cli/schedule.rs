@@ -7,11 +7,11 @@ use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use serde_json::json;
 
-use super::connection::write;
 use super::when::When;
 use super::{SettingsArgs, UsageError, print, text};
 use crate::codec;
 use crate::config::Settings;
+use crate::kafka::connection::write;
 use crate::schedule::{DueTime, Format, HeadersBuf, Schedule, is_legal_topic_name};
 
 /// Schedule a message, or replace what is scheduled under the same ID

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Args;
 use serde_json::Value;
 
-use super::api::ApiArgs;
+use super::api::{AdminArgs, ApiArgs};
 use super::print;
 use super::table::table;
 
@@ -19,7 +19,10 @@ Examples:
 Exit codes: 0 done; 1 failed; 2 wrong usage.")]
 pub(super) struct StatsArgs {
     #[command(flatten)]
-    api: ApiArgs,
+    admin: AdminArgs,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
 }
 
 /// Show the partitions of a schedule topic that a running instance owns
@@ -36,25 +39,50 @@ pub(super) struct PartitionsArgs {
 }
 
 pub(super) fn execute(args: &StatsArgs) -> anyhow::Result<ExitCode> {
-    let stats = args.api.get("/api/stats", &[])?;
-    if args.api.json {
+    let stats = args.admin.ask("GET", "/api/stats", None, &[], None)?;
+    if args.json {
         print(&stats.to_string())?;
         return Ok(ExitCode::SUCCESS);
     }
+    print(&table(&stats_rows(&stats), 1))?;
+    for reason in stats["reasons"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+        eprintln!("Not ready: {reason}.");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The figures, a row each. What is no figure of now is left to `--json`.
+fn stats_rows(stats: &Value) -> Vec<Vec<String>> {
     let mut rows = Vec::new();
     for (name, value) in stats.as_object().into_iter().flatten() {
-        match value.as_array() {
-            Some(windows) => rows.extend(windows.iter().map(|window| {
+        let shown = name.replace('_', " ");
+        match (name.as_str(), value) {
+            ("now" | "reasons" | "over_time", _) => {}
+            ("due", Value::Array(windows)) => rows.extend(windows.iter().map(|window| {
                 let within = window["within"].as_str().unwrap_or_default();
                 let name =
                     if within == "later" { "due later".to_owned() } else { format!("due within {within}") };
                 vec![name, window["count"].to_string()]
             })),
-            None => rows.push(vec![name.replace('_', " "), value.to_string()]),
+            (_, Value::Array(several)) => {
+                let several: Vec<_> = several.iter().map(plain).collect();
+                rows.push(vec![shown, several.join(", ")]);
+            }
+            (_, Value::Object(parts)) => {
+                rows.extend(parts.iter().map(|(part, value)| vec![format!("{shown} {part}"), plain(value)]));
+            }
+            _ => rows.push(vec![shown, plain(value)]),
         }
     }
-    print(&table(&rows, 1))?;
-    Ok(ExitCode::SUCCESS)
+    rows
+}
+
+fn plain(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Null => "-".to_owned(),
+        other => other.to_string(),
+    }
 }
 
 pub(super) fn execute_partitions(args: &PartitionsArgs) -> anyhow::Result<ExitCode> {

@@ -12,9 +12,9 @@ use rdkafka::message::{BorrowedMessage, Headers as KafkaHeaders, Message};
 use rdkafka::{Offset, TopicPartitionList};
 use serde_json::{Map, Value, json};
 
-use super::connection::reader;
 use super::{SettingsArgs, text};
 use crate::kafka::client::Isolation;
+use crate::kafka::connection::reader;
 use crate::kafka::troubles::is_unreachable;
 
 /// Show the records of a topic as they arrive

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use base64::Engine as _;
-use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use jiff::{Timestamp, civil};
 
 use crate::codec::BASE64;
 use crate::kafka::Clock;
@@ -18,10 +19,29 @@ pub(super) fn pair(text: &str) -> Result<(String, String), String> {
     }
 }
 
-/// A moment with its offset, as RFC 3339 has it.
+/// A moment with its offset, as RFC 3339 has it, or with the name of its time zone.
 pub(super) fn moment(text: &str) -> Result<DueTime, String> {
-    text.parse::<Timestamp>().map(|moment| DueTime::from_epoch_ms(moment.as_millisecond())).map_err(|_| {
-        "write a moment with its offset, like 2030-12-24T18:00:00+01:00 or 2030-12-24T17:00:00Z".into()
+    let moment = match text.parse::<Timestamp>() {
+        Ok(moment) => moment,
+        Err(_) => moment_in_zone(text.trim())?,
+    };
+    Ok(DueTime::from_epoch_ms(moment.as_millisecond()))
+}
+
+/// `2030-12-24 18:00 Europe/Paris`
+fn moment_in_zone(text: &str) -> Result<Timestamp, String> {
+    const WRITE: &str = "write a moment with its offset or its time zone, like 2030-12-24T18:00:00+01:00, 2030-12-24T17:00:00Z or \
+                         \"2030-12-24 18:00 Europe/Paris\"";
+    let (time, zone) = text.rsplit_once(' ').ok_or(WRITE)?;
+    let time: civil::DateTime = time.trim().parse().map_err(|_| WRITE)?;
+    // A zone has letters, so that no part of a time is taken for one.
+    if !zone.starts_with(|first: char| first.is_ascii_alphabetic()) {
+        return Err(WRITE.to_owned());
+    }
+    let zone = TimeZone::get(zone)
+        .map_err(|_| format!("no time zone is called {zone}: write one like Europe/Paris, or UTC"))?;
+    zone.to_ambiguous_timestamp(time).unambiguous().map_err(|_| {
+        "the clocks there are changed at that time, so that it comes twice or never: write it with its offset".into()
     })
 }
 
@@ -51,6 +71,30 @@ pub(super) fn show_moment(epoch_ms: i64) -> String {
         .map_or_else(|_| format!("{epoch_ms} ms"), |moment| format!("{moment:.3}"))
 }
 
+/// The same, and how far off that is.
+pub(super) fn show_due(epoch_ms: i64) -> String {
+    format!(
+        "{} ({})",
+        show_moment(epoch_ms),
+        show_distance(epoch_ms.saturating_sub(SystemClock::new().now_ms()))
+    )
+}
+
+/// How far off something is: `in 1h 30m`, `2d 3h ago`; the two largest units.
+fn show_distance(ms: i64) -> String {
+    const UNITS: [(&str, u64); 5] = [("y", 31_536_000), ("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1)];
+    let mut left = ms.unsigned_abs() / 1_000;
+    let mut parts = Vec::new();
+    for (unit, seconds) in UNITS {
+        if left >= seconds && parts.len() < 2 {
+            parts.push(format!("{}{unit}", left / seconds));
+        }
+        left %= seconds;
+    }
+    let distance = if parts.is_empty() { "0s".to_owned() } else { parts.join(" ") };
+    if ms < 0 { format!("{distance} ago") } else { format!("in {distance}") }
+}
+
 /// Bytes on one line: the text they are, or `base64:` and their base64.
 pub(super) fn show_bytes(bytes: &[u8]) -> String {
     match std::str::from_utf8(bytes) {
@@ -70,6 +114,25 @@ mod tests {
         assert_eq!(moment("1969-12-31T23:59:59Z").unwrap().epoch_ms(), -1_000);
         for wrong in ["2030-12-24T18:00:00", "2030-12-24", "tomorrow", "90m", "", "2030-13-01T00:00:00Z"] {
             assert!(moment(wrong).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn moments_may_have_a_zone() {
+        let winter = moment("2030-12-24T18:00:00+01:00").unwrap();
+        for same in
+            ["2030-12-24 18:00 Europe/Paris", "2030-12-24T18:00:00 Europe/Paris", "2030-12-24 17:00 UTC"]
+        {
+            assert_eq!(moment(same).unwrap(), winter, "{same}");
+        }
+        assert_eq!(moment("2030-07-01 12:00 Europe/Paris").unwrap(), moment("2030-07-01T10:00:00Z").unwrap());
+        for (wrong, why) in [
+            ("2030-12-24 18:00 Europe/Pariss", "no time zone"),
+            ("2030-03-31 02:30 Europe/Paris", "never"),
+            ("2030-10-27 02:30 Europe/Paris", "twice"),
+            ("2030-12-24 18:00", "its offset or its time zone"),
+        ] {
+            assert!(moment(wrong).is_err_and(|said| said.contains(why)), "{wrong}");
         }
     }
 
@@ -107,6 +170,20 @@ mod tests {
         assert_eq!(show_bytes("Grüße".as_bytes()), "Grüße");
         assert_eq!(show_bytes(b"\x1b[2J"), "base64:G1sySg==");
         assert_eq!(show_bytes(&[0xff]), "base64:/w==");
+    }
+
+    #[test]
+    fn distances_have_two_units() {
+        for (ms, shown) in [
+            (0, "in 0s"),
+            (5_400_000, "in 1h 30m"),
+            (-183_600_000, "2d 3h ago"),
+            (86_400_999, "in 1d"),
+            (90_061_000, "in 1d 1h"),
+        ] {
+            assert_eq!(show_distance(ms), shown);
+        }
+        assert!(show_distance(i64::MIN).ends_with("ago"));
     }
 
     #[test]

@@ -5,9 +5,9 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::connection::{Quiet, TIMEOUT, reach};
 use super::{SettingsArgs, print};
 use crate::config::Settings;
+use crate::kafka::connection::{Quiet, TIMEOUT, reach};
 use crate::kafka::topics::{Finding, Severity, TopicAdmin, TopicsError};
 
 /// Check or create the schedule topics

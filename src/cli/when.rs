@@ -11,8 +11,8 @@ use crate::schedule::DueTime;
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
 pub(super) struct When {
-    /// Deliver at this moment
-    #[arg(long, value_name = "RFC3339", value_parser = text::moment, allow_hyphen_values = true)]
+    /// Deliver at this moment: 2030-12-24T18:00:00+01:00, or "2030-12-24 18:00 Europe/Paris"
+    #[arg(long, value_name = "TIME", value_parser = text::moment, allow_hyphen_values = true)]
     pub(super) at: Option<DueTime>,
     /// Deliver after this time, for example 90m
     #[arg(long = "in", value_name = "DURATION", value_parser = text::duration, allow_hyphen_values = true)]

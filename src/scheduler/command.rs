@@ -4,6 +4,7 @@
 //! answer is definite. (Without transactions it is decided by what is read so far: a record that is not read yet may be passed
 //! over.) A command whose outcome a failure left open is resolved from the log before it is answered.
 
+use std::collections::VecDeque;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,6 +12,7 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 
 use tokio::sync::oneshot;
 
+pub use super::history::{Event, EventKind};
 use crate::engine::View;
 pub use crate::engine::{EntryState, ListCursor};
 use crate::schedule::{Format, HeadersBuf};
@@ -45,10 +47,102 @@ pub enum Action {
         /// Milliseconds since the Unix epoch; in the past: at once.
         due_ms: i64,
     },
+    /// Cancels many schedules: with a tombstone for each, as many as fit in a transaction. The command's own ID is empty.
+    CancelMany(CancelMany),
     /// Looks the schedule up.
     Get,
     /// Looks through some of the schedules, in no order that means anything: a step of a walk over all of them.
     List(Listing),
+    /// The same, for their IDs and offsets alone.
+    ListVersions(Listing),
+    /// About how many schedules are due within each of these times from now on, milliseconds; overdue ones are in all of them.
+    CountDue(Vec<i64>),
+    /// Looks up what happened lately.
+    Recall(Recall),
+}
+
+impl Action {
+    /// Whether it may write a record.
+    #[must_use]
+    pub fn writes(&self) -> bool {
+        match self {
+            Self::Cancel
+            | Self::CancelAnyway
+            | Self::Put { .. }
+            | Self::Reschedule { .. }
+            | Self::CancelMany(_) => true,
+            Self::Get | Self::List(_) | Self::ListVersions(_) | Self::CountDue(_) | Self::Recall(_) => false,
+        }
+    }
+}
+
+/// A version of a schedule, by its place in the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Version {
+    /// The schedule ID.
+    pub id: Vec<u8>,
+    /// The offset of its record.
+    pub offset: i64,
+}
+
+/// Schedules to cancel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CancelMany {
+    /// What is left to do.
+    pub left: VecDeque<Version>,
+    /// Whether another version of an ID than the one named is left alone; else each ID gets its tombstone, whether
+    /// anything is pending or not, and the offsets mean nothing.
+    pub only_these_versions: bool,
+    /// How many were pending at the place of their tombstone in the log, so far.
+    cancelled: usize,
+    /// How many are tried at once.
+    at_once: usize,
+}
+
+impl CancelMany {
+    /// All of them to do.
+    #[must_use]
+    pub fn new(versions: Vec<Version>, only_these_versions: bool) -> Self {
+        Self { left: versions.into(), only_these_versions, cancelled: 0, at_once: usize::MAX }
+    }
+
+    /// How many are tried at once.
+    pub(super) fn at_once(&self) -> usize {
+        self.at_once
+    }
+
+    /// Half as many at once as were tried in vain.
+    pub(super) fn shrink(&mut self, tried: usize) {
+        self.at_once = (tried / 2).max(1);
+    }
+
+    /// The first ones are done, and so many of them were pending.
+    pub(super) fn advance(&mut self, done: usize, cancelled: usize) {
+        self.left.drain(..done);
+        self.cancelled += cancelled;
+    }
+
+    /// How many were cancelled, so far.
+    pub(super) fn cancelled(&self) -> usize {
+        self.cancelled
+    }
+
+    fn bytes(&self) -> usize {
+        self.left.iter().map(|version| version.id.len() + size_of::<Version>()).sum()
+    }
+}
+
+/// What of the past is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recall {
+    /// The kind of event; `None`: any.
+    pub kind: Option<EventKind>,
+    /// What the IDs begin with.
+    pub prefix: Vec<u8>,
+    /// Events after the one of this number.
+    pub after: u64,
+    /// Events in the answer, at most: the newest.
+    pub limit: usize,
 }
 
 /// A step of a walk over what is pending.
@@ -80,7 +174,15 @@ pub enum Answer {
     /// The schedule as it is pending.
     Found(Box<FoundSchedule>),
     /// What a listing found.
-    Page(Page),
+    Page(Page<FoundSchedule>),
+    /// What a listing of versions found.
+    Versions(Page<Version>),
+    /// All of them have their tombstones; how many were pending where those lie.
+    Cancelled(usize),
+    /// How many are due within each time, ascending as the times are.
+    Due(Vec<u64>),
+    /// What happened, newest first.
+    Recalled(Vec<Event>),
     /// The deadline passed before it was begun; nothing was written.
     Expired,
     /// It cannot be done; nothing was written.
@@ -88,10 +190,12 @@ pub enum Answer {
 }
 
 /// What a step of a walk found.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Page {
-    /// Schedules as they are pending; maybe none, though there are more further on.
-    pub schedules: Vec<FoundSchedule>,
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page<T> {
+    /// What is asked for of the schedules that are; maybe none, though there are more further on.
+    pub found: Vec<T>,
+    /// How many schedules were looked at.
+    pub looked_at: usize,
     /// Where the walk goes on; `None`: it has seen all of them.
     pub next: Option<ListCursor>,
 }
@@ -238,9 +342,12 @@ impl Command {
         self.id.len()
             + match &self.action {
                 Action::Put { value } => value.len(),
-                Action::List(listing) => {
+                Action::List(listing) | Action::ListVersions(listing) => {
                     listing.prefix.len() + listing.destination.as_ref().map_or(0, String::len)
                 }
+                Action::CancelMany(many) => many.bytes(),
+                Action::Recall(recall) => recall.prefix.len(),
+                Action::CountDue(within_ms) => size_of_val(&within_ms[..]),
                 Action::Cancel | Action::CancelAnyway | Action::Reschedule { .. } | Action::Get => 0,
             }
     }

@@ -1,12 +1,13 @@
 //! Commands that came by the [lane](super::command), carried out between two batches.
 
 use crate::codec::{self, Scratch};
+use crate::engine::View;
 use crate::engine::shard::Phase;
 use crate::kafka::producer::Mode;
 use crate::kafka::{Clock, Kind, Log, Transactions};
 use crate::schedule::{DueTime, HeadersBuf, Schedule};
 
-use super::command::{Action, Answer, Command, FoundSchedule, Listing, Page};
+use super::command::{Action, Answer, Command, FoundSchedule, Listing, Page, Version};
 use super::record::Applier;
 use super::runner::{Interrupted, Runner};
 use super::transaction::{OnlyIf, OwnRecord, Written};
@@ -41,6 +42,10 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
             // Those before it took their time.
             if self.is_expired(&command) {
                 answer(command, Answer::Expired);
+            } else if matches!(command.action, Action::CancelMany(_)) {
+                // A transaction of it a round: what is due comes between them.
+                self.cancel_some(command)?;
+                break;
             } else if !self.write_command(command)? {
                 break;
             }
@@ -78,8 +83,16 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
                         Err(error) => answer(command, Answer::Refused(error.to_string())),
                     }
                 }
-                Action::List(_) => self.walks.push_back(command),
-                Action::Cancel | Action::CancelAnyway | Action::Reschedule { .. } => {
+                Action::List(_) | Action::ListVersions(_) => self.walks.push_back(command),
+                Action::CountDue(within_ms) => {
+                    let due = self.count_due(within_ms);
+                    answer(command, Answer::Due(due));
+                }
+                Action::Recall(recall) => {
+                    let events = self.applier.history.recall(recall);
+                    answer(command, Answer::Recalled(events));
+                }
+                Action::Cancel | Action::CancelAnyway | Action::Reschedule { .. } | Action::CancelMany(_) => {
                     self.waiting.push_back(command);
                 }
             }
@@ -93,9 +106,17 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
         if self.is_expired(&walk) {
             return answer(walk, Answer::Expired);
         }
-        if let Action::List(listing) = &walk.action {
-            let page = self.list(listing);
-            answer(walk, Answer::Page(page));
+        match &walk.action {
+            Action::List(listing) => {
+                let page = self.list(listing, FoundSchedule::of, FoundSchedule::bytes);
+                answer(walk, Answer::Page(page));
+            }
+            Action::ListVersions(listing) => {
+                let of = |view: &View<'_>| Version { id: view.id.to_vec(), offset: view.offset };
+                let page = self.list(listing, of, |version| version.id.len());
+                answer(walk, Answer::Versions(page));
+            }
+            _ => unreachable!("no other action is a walk"),
         }
     }
 
@@ -104,29 +125,43 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
         found.map_or(Answer::NotPending, |(_, view)| Answer::Found(Box::new(FoundSchedule::of(&view))))
     }
 
-    /// A step of a walk: a bounded piece of work, whatever is asked for.
-    fn list(&self, listing: &Listing) -> Page {
-        let (mut page, mut bytes, mut looks_left) = (Page::default(), 0, LOOKS_A_STEP);
-        page.next = Some(listing.from);
+    /// A step of a walk: a bounded piece of work, whatever is asked for. Of what is found, `of` is given, which has so many
+    /// `bytes`.
+    fn list<R>(
+        &self,
+        listing: &Listing,
+        of: impl Fn(&View<'_>) -> R,
+        bytes_of: impl Fn(&R) -> usize,
+    ) -> Page<R> {
+        let mut page = Page { found: Vec::new(), looked_at: 0, next: Some(listing.from) };
+        let (mut bytes, mut looks_left) = (0, LOOKS_A_STEP);
         while let Some(cursor) = page.next
-            && page.schedules.len() < listing.limit
+            && page.found.len() < listing.limit
             && bytes < PAGE_BYTES
             && looks_left > 0
         {
             looks_left -= LOOKS_TOGETHER;
             page.next = self.shard.pending().list(cursor, LOOKS_TOGETHER, &mut |view| {
-                let is_wanted = listing.due_ms.contains(&view.schedule.due.epoch_ms())
-                    && view.id.starts_with(&listing.prefix)
-                    && listing.destination.as_ref().is_none_or(|wanted| wanted == view.schedule.topic);
-                if is_wanted {
-                    let found = FoundSchedule::of(&view);
-                    bytes += found.bytes();
-                    page.schedules.push(found);
+                page.looked_at += 1;
+                if is_wanted(&view, listing) {
+                    let found = of(&view);
+                    bytes += bytes_of(&found);
+                    page.found.push(found);
                 }
-                page.schedules.len() < listing.limit && bytes < PAGE_BYTES
+                page.found.len() < listing.limit && bytes < PAGE_BYTES
             });
         }
         page
+    }
+
+    /// Counts what is due within each of these times, what was handed out or set aside with it: that was due, and still is.
+    fn count_due(&self, within_ms: &[i64]) -> Vec<u64> {
+        let pending = self.shard.pending();
+        let mut counts = vec![0; within_ms.len()];
+        pending.due_within(self.clock.now_ms(), within_ms, &mut counts);
+        let (handed_out, all) =
+            ((pending.in_flight() + pending.set_aside_len()) as u64, pending.len() as u64);
+        counts.iter().map(|count| (count + handed_out).min(all)).collect()
     }
 
     /// Writes a command's record in a verified transaction and answers by what the log held at that point. False: it
@@ -200,7 +235,7 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
                     (Some(value), headers, OnlyIf::Still(handle))
                 }
             },
-            Action::Get | Action::List(_) => unreachable!("answered without writing"),
+            _ => unreachable!("answered without writing, or many at a time"),
         };
         OwnRecord { id: command.id.clone(), value, headers, only_if }
     }
@@ -211,6 +246,12 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
             self.waiting.push_front(command);
         }
     }
+}
+
+fn is_wanted(view: &View<'_>, listing: &Listing) -> bool {
+    view.id.starts_with(&listing.prefix)
+        && listing.due_ms.contains(&view.schedule.due.epoch_ms())
+        && listing.destination.as_ref().is_none_or(|wanted| wanted == view.schedule.topic)
 }
 
 pub(super) fn answer(command: Command, answer: Answer) {

@@ -10,6 +10,7 @@ use crate::kafka::producer::Mode;
 use crate::kafka::{Clock, Kind, Log, SendError, TransactionError, Transactions};
 use crate::schedule::{HeadersBuf, Schedule};
 
+use super::history::{self, EventKind, Happening};
 use super::order::Order;
 use super::record::Applier;
 use super::runner::{ADVANCE_BUDGET, Interrupted, Runner, SLICE};
@@ -303,6 +304,11 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
     /// Settles what has its tombstone at these offsets; gives how many of them were skipped.
     fn settle_entries(&mut self, entries: &[Entry], tombstones: impl IntoIterator<Item = i64>) -> usize {
         let now_ms = self.clock.now_ms();
+        // Of a large batch, the last ones only: they push out the others anyway.
+        let remembered_from = entries.len().saturating_sub(history::REMEMBERED);
+        for entry in &entries[remembered_from..] {
+            self.remember_fired(entry, now_ms);
+        }
         for (entry, tombstone) in entries.iter().zip(tombstones) {
             self.settle_entry(entry, tombstone, now_ms);
         }
@@ -317,6 +323,21 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
             );
         }
         skipped
+    }
+
+    fn remember_fired(&mut self, entry: &Entry, now_ms: i64) {
+        let Self { shard, applier, .. } = self;
+        let Some(view) = shard.pending().view(entry.handle) else { return };
+        let happening = Happening {
+            at_ms: now_ms,
+            id: view.id,
+            offset: view.offset,
+            due_ms: Some(entry.due_ms),
+            topic: view.schedule.topic,
+            reason: "",
+        };
+        let kind = if entry.skipped { EventKind::Skipped } else { EventKind::Fired };
+        applier.history.remember(kind, &happening);
     }
 
     fn settle_entry(&mut self, entry: &Entry, tombstone: i64, now_ms: i64) {

@@ -2,10 +2,11 @@
 
 use crate::codec::{self, DecodeError, Scratch};
 use crate::engine::View;
-use crate::engine::shard::{Applied, Change, Shard};
+use crate::engine::shard::{Applied, Change, Phase, Shard};
 use crate::kafka::LogRecord;
 use crate::schedule::{DueTime, Format, Headers, HeadersBuf, Schedule};
 
+use super::history::{EventKind, Happening, History};
 use super::status::{RecordError, TopicCounters};
 use super::throttle::Throttle;
 
@@ -38,6 +39,8 @@ pub(super) struct Applier {
     scratch: Scratch,
     complaints: Throttle,
     examples: Vec<Rejection>,
+    /// What happened lately, which firing adds to.
+    pub(super) history: History,
 }
 
 /// A record that is not a schedule.
@@ -66,6 +69,7 @@ impl Applier {
             scratch: Scratch::default(),
             complaints: Throttle::default(),
             examples: Vec::new(),
+            history: History::default(),
         }
     }
 
@@ -135,15 +139,16 @@ impl Applier {
             counters.errors.of(RecordError::Transformation).increment();
             counters.rejected.increment();
             self.complain(
+                &[],
                 record.offset,
                 "the record has no key, so it has no schedule ID".to_owned(),
-                now.monotonic_ms,
+                now,
             );
             shard.reached(record.offset + 1);
             return None;
         };
         let Some(value) = record.value else {
-            return Some(self.apply_tombstone(record, id, shard, counters));
+            return Some(self.apply_tombstone(record, id, shard, counters, now));
         };
         match codec::decode(self.format, value, &mut self.scratch) {
             Ok(schedule) => {
@@ -160,6 +165,18 @@ impl Applier {
                 }
                 if applied == Applied::Replaced {
                     counters.replaced.increment();
+                    // What a load goes through happened long ago.
+                    if shard.phase() == Phase::Live {
+                        let happening = Happening {
+                            at_ms: now.wall_ms,
+                            id,
+                            offset: record.offset,
+                            due_ms: Some(schedule.due.epoch_ms()),
+                            topic: schedule.topic,
+                            reason: "",
+                        };
+                        self.history.remember(EventKind::Replaced, &happening);
+                    }
                 }
                 Some(applied)
             }
@@ -168,7 +185,7 @@ impl Applier {
                 counters.rejected.increment();
                 let reason = error.to_string();
                 let applied = self.apply_rejected(record, id, value, &reason, shard, now.wall_ms);
-                self.complain(record.offset, reason, now.monotonic_ms);
+                self.complain(id, record.offset, reason, now);
                 if applied == Applied::Removed {
                     counters.removed.increment();
                 }
@@ -204,11 +221,12 @@ impl Applier {
     }
 
     fn apply_tombstone(
-        &self,
+        &mut self,
         record: &LogRecord<'_>,
         id: &[u8],
         shard: &mut Shard,
         counters: &TopicCounters,
+        now: Now,
     ) -> Applied {
         let expired = is_expired(record.headers);
         let fired = version_in(FIRED_HEADER, record.headers, self.version_prefix.as_deref());
@@ -221,6 +239,15 @@ impl Applier {
                 counters.delete_hits.increment();
                 if !expired {
                     counters.cancelled.increment();
+                    if shard.phase() == Phase::Live {
+                        let happening = Happening {
+                            at_ms: now.wall_ms,
+                            id,
+                            offset: record.offset,
+                            ..Happening::default()
+                        };
+                        self.history.remember(EventKind::Cancelled, &happening);
+                    }
                 }
             }
             // The scheduler's own tombstones come back after they were applied: no lookup that missed.
@@ -234,8 +261,10 @@ impl Applier {
         applied
     }
 
-    fn complain(&mut self, offset: i64, reason: String, now_ms: u64) {
-        if let Some(unsaid) = self.complaints.admit(now_ms) {
+    fn complain(&mut self, id: &[u8], offset: i64, reason: String, now: Now) {
+        let happening = Happening { at_ms: now.wall_ms, id, offset, reason: &reason, ..Happening::default() };
+        self.history.remember(EventKind::Rejected, &happening);
+        if let Some(unsaid) = self.complaints.admit(now.monotonic_ms) {
             tracing::warn!(
                 topic = self.topic,
                 partition = self.partition,

@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, PoisonError, RwLock};
 
+pub(super) use atomics::labels;
 pub use atomics::{Counter, Counters, Gauge, Histogram, Label};
 pub use bounds::Bound;
 use bounds::{Bytes, Crossing};
@@ -35,6 +36,9 @@ pub struct Status {
 
 /// Once exceeded, the bound on memory is within reach again only well below: what is pending comes and goes all the time.
 const PENDING_BYTES_SLACK_PERCENT: u64 = 5;
+
+const NOT_JOINED: &str = "the consumer group has not given this instance any answer yet, or went on without it: no broker is reached, \
+                          a schedule topic is missing, or the group is just being balanced; the log says which";
 
 /// What there is to say about a bound that was crossed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -153,6 +157,17 @@ impl Status {
     #[must_use]
     pub fn excesses(&self) -> Vec<String> {
         self.too_many_bytes().into_iter().chain(self.too_many_partitions()).collect()
+    }
+
+    /// Why this instance is not ready, for people, apart from partitions that are not live: see their own
+    /// [`reason`](PartitionStatus::reason).
+    #[must_use]
+    pub fn reasons(&self) -> Vec<String> {
+        let mut reasons = self.excesses();
+        if !self.joined() {
+            reasons.push(NOT_JOINED.to_owned());
+        }
+        reasons
     }
 
     fn too_many_bytes(&self) -> Option<String> {

@@ -224,7 +224,7 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
         };
         self.commit(|_| ()).map_err(|interrupted| (interrupted, Some(base)))?;
         // Not in the commit's closure: until the batch is released, own records are passed by.
-        self.apply_own(base, own);
+        self.apply_own(base, id, value, headers);
         Ok(Written::At(base))
     }
 
@@ -269,10 +269,10 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
     }
 
     /// An own record is in the log: apply it exactly as if it had been read.
-    fn apply_own(&mut self, offset: i64, own: &OwnRecord) {
-        let (key, value, headers) = (Some(&own.id[..]), own.value.as_deref(), own.headers.as_headers());
-        let record = LogRecord { offset, key, value, headers };
+    pub(super) fn apply_own(&mut self, offset: i64, id: &[u8], value: Option<&[u8]>, headers: Headers<'_>) {
+        let record = LogRecord { offset, key: Some(id), value, headers };
         let now = Now { wall_ms: self.clock.now_ms(), monotonic_ms: self.clock.monotonic_ms() };
+        self.own_applied = offset + 1;
         self.applier.apply(&record, &mut self.shard, &self.counters, now);
     }
 }

@@ -3,7 +3,8 @@
 use std::fs;
 
 /// Bytes of memory that are in use.
-pub(super) fn resident_bytes() -> Option<u64> {
+#[must_use]
+pub fn resident_bytes() -> Option<u64> {
     Some(status("VmRSS:")? * 1_024)
 }
 

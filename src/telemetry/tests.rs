@@ -193,3 +193,36 @@ fn an_instance_that_has_seen_nothing_has_metrics() {
         samples.keys().any(|(name, labels)| name == "kms_build_info" && labels.contains_key("librdkafka"))
     );
 }
+
+/// For docs/benchmarks.md: `./test --release --lib -- --ignored --nocapture what_a_scrape_costs`.
+#[test]
+#[ignore = "measures, on a machine with nothing else to do"]
+#[allow(clippy::disallowed_methods, reason = "it measures")]
+fn what_a_scrape_costs() {
+    for count in [10, 100, 1_000] {
+        let status = Arc::new(Status::new());
+        let topic = status.counters("schedules");
+        topic.lateness_ms.observe(5);
+        for number in 0..count {
+            let partition = status.partition("schedules", number);
+            partition.set_phase(Phase::Live);
+            partition.pending.set(100_000);
+            partition.checkpoint_taken_ms.set(1);
+        }
+        let metrics = Metrics::of(&status).unwrap();
+        let mut bytes = 0;
+        let mut took_us: Vec<u128> = (0..50)
+            .map(|_| {
+                let began = std::time::Instant::now();
+                bytes = metrics.render().unwrap().len();
+                began.elapsed().as_micros()
+            })
+            .collect();
+        took_us.sort_unstable();
+        println!(
+            "{count} partitions: {bytes} bytes, {:.1} ms (median), {:.1} ms (most)",
+            took_us[25] as f64 / 1_000.0,
+            took_us[49] as f64 / 1_000.0
+        );
+    }
+}

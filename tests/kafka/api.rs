@@ -2,16 +2,18 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use crate::scene::{Scene, payload};
+use crate::scene::{Scene, alone, payload};
 use crate::support::client::NewRecord;
 use crate::support::kms::Kms;
 use crate::support::{PATIENCE, http, now_ms, poll_until};
 
 /// Asks; gives the status and the answer.
-fn ask(api: SocketAddr, method: &str, path: &str, body: Option<&Value>) -> (u16, Value) {
+pub(crate) fn ask(api: SocketAddr, method: &str, path: &str, body: Option<&Value>) -> (u16, Value) {
     let (headers, body): (&[_], _) = match body {
         Some(body) => (&[("Content-Type", "application/json")], body.to_string()),
         None => (&[], String::new()),
@@ -21,12 +23,12 @@ fn ask(api: SocketAddr, method: &str, path: &str, body: Option<&Value>) -> (u16,
     (answer.status, json)
 }
 
-fn get(api: SocketAddr, path: &str) -> (u16, Value) {
+pub(crate) fn get(api: SocketAddr, path: &str) -> (u16, Value) {
     ask(api, "GET", path, None)
 }
 
 /// All schedules that a walk with these parameters finds, page by page.
-fn walk(api: SocketAddr, parameters: &str) -> Vec<Value> {
+pub(crate) fn walk(api: SocketAddr, parameters: &str) -> Vec<Value> {
     let (mut found, mut cursor) = (Vec::new(), None::<String>);
     loop {
         let next = cursor.map_or(String::new(), |cursor| format!("&cursor={cursor}"));
@@ -40,7 +42,7 @@ fn walk(api: SocketAddr, parameters: &str) -> Vec<Value> {
     }
 }
 
-fn ids(schedules: &[Value]) -> BTreeSet<String> {
+pub(crate) fn ids(schedules: &[Value]) -> BTreeSet<String> {
     let ids: BTreeSet<_> =
         schedules.iter().map(|schedule| schedule["id"].as_str().unwrap().to_owned()).collect();
     assert_eq!(ids.len(), schedules.len(), "each once");
@@ -256,17 +258,17 @@ fn whoever_reschedules_what_is_written_all_the_time_holds_up_no_others() {
     let scene = Scene::new("api-hot", 1);
     let kms = Kms::start_ready(&scene.settings());
     let due_ms = now_ms() + 3_600_000;
-    let stop = std::sync::atomic::AtomicBool::new(false);
+    let stop = AtomicBool::new(false);
     let late_ms = std::thread::scope(|threads| {
         threads.spawn(|| {
             let mut version = 1;
-            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+            while !stop.load(Ordering::Relaxed) {
                 scene.client.produce(&[scene.schedule("hot", version, due_ms)]);
                 version += 1;
             }
         });
         threads.spawn(|| {
-            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+            while !stop.load(Ordering::Relaxed) {
                 let (status, answer) = ask(
                     kms.admin(),
                     "POST",
@@ -284,7 +286,7 @@ fn whoever_reschedules_what_is_written_all_the_time_holds_up_no_others() {
             scene.await_payload(&payload(&id, 1));
             late_ms.push(now_ms() - due_ms);
         }
-        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        stop.store(true, Ordering::Relaxed);
         late_ms
     });
     assert!(late_ms.iter().all(|late_ms| *late_ms < 5_000), "{late_ms:?}");
@@ -370,10 +372,17 @@ fn what_is_described_is_there_and_looks_like_that() {
     let api = kms.admin();
     let (status, document) = get(api, "/api/openapi.json");
     assert_eq!((status, &document["openapi"]), (200, &json!("3.1.0")));
-    for (path, methods) in document["paths"].as_object().unwrap() {
+    let without_end = "/api/events";
+    for (path, methods) in
+        document["paths"].as_object().unwrap().iter().filter(|(path, _)| *path != without_end)
+    {
         for method in methods.as_object().unwrap().keys() {
-            let (status, answer) =
-                ask(api, &method.to_uppercase(), &path.replace("{id}", "x"), Some(&json!({})));
+            let (status, answer) = ask(
+                api,
+                &method.to_uppercase(),
+                &path.replace("{id}", "x").replace("{job}", "x"),
+                Some(&json!({})),
+            );
             let code = answer["code"].as_str().unwrap_or("done");
             assert!(
                 status < 500 && !["no_such_path", "wrong_method"].contains(&code),
@@ -397,12 +406,22 @@ fn what_is_described_is_there_and_looks_like_that() {
     let partitions = get(api, "/api/partitions").1;
     assert_as_described(&document, "Partitions", &partitions);
     assert_as_described(&document, "Partition", &partitions["partitions"][0]);
-    assert_as_described(&document, "Stats", &get(api, "/api/stats").1);
+    assert_as_described(&document, "Stats", &get(api, "/api/stats?over=1h").1);
+    let outlook = get(api, "/api/due").1;
+    assert_as_described(&document, "Outlook", &outlook);
+    let (_, job) = ask(api, "POST", "/api/cancel", Some(&json!({"prefix": "one", "dry_run": false})));
+    assert_as_described(&document, "CancelJob", &job);
+    let lately = poll_until(PATIENCE, || {
+        Some(get(api, "/api/history").1).filter(|lately| lately["events"][0].is_object())
+    })
+    .expect("it is cancelled");
+    assert_as_described(&document, "Lately", &lately);
+    assert_as_described(&document, "Event", &lately["events"][0]);
 }
 
 /// Runs a command against the API, a plus in an argument being a blank; gives its exit code, what it printed, and what it
 /// complained of.
-fn command(kms: &Kms, arguments: &str) -> (Option<i32>, String, String) {
+pub(crate) fn command(kms: &Kms, arguments: &str) -> (Option<i32>, String, String) {
     let output = std::process::Command::new(env!("CARGO_BIN_EXE_kms"))
         .args(arguments.split(' ').map(|argument| argument.replace('+', " ")))
         .env_clear()
@@ -453,10 +472,101 @@ fn commands_show_and_change_what_is_pending() {
         ("get ~*", 2, "no URL-safe base64"),
         ("list --schedule-topic none", 1, "does not serve that schedule topic"),
         ("stats --admin http://127.0.0.1:1", 1, "is an instance running there"),
-        ("stats --admin https://127.0.0.1:1", 2, "begin with http://"),
+        ("stats --admin ftp://127.0.0.1:1", 2, "begin with http://"),
     ] {
         let (code, _, error) = command(&kms, arguments);
         assert_eq!(code, Some(status), "{arguments}: {error}");
         assert!(error.contains(said), "{arguments}: {error}");
     }
+}
+
+/// For docs/benchmarks.md: `KMS_ASKED=1000000 ./test --release --test kafka -- --ignored --nocapture what_asking_costs`.
+#[test]
+#[ignore = "measures, on a machine with nothing else to do"]
+fn what_asking_costs() {
+    const PART: usize = 100_000;
+    let _turn = alone();
+    let pending: usize =
+        std::env::var("KMS_ASKED").map_or(1_000_000, |count| count.parse().expect("a number"));
+    let scene = Scene::new("asked", 4);
+    let far_ms = now_ms() + 7 * 24 * 3_600_000;
+    let id = |n: usize| format!("asked-{n}");
+    for from in (0..pending).step_by(PART) {
+        let numbers = from..pending.min(from + PART);
+        scene
+            .client
+            .produce(&numbers.map(|n| scene.schedule(&id(n), 1, far_ms + n as i64)).collect::<Vec<_>>());
+    }
+    let kms = Kms::start_ready(&scene.settings());
+    let api = kms.admin();
+    let pages = |parameters: &str, most: usize| {
+        let (mut took_ms, mut cursor) = (Vec::new(), Some(String::new()));
+        while let Some(from) = cursor
+            && took_ms.len() < most
+        {
+            let (ms, page) = timed(api, &format!("/api/schedules?{parameters}&cursor={from}"));
+            took_ms.push(ms);
+            cursor = page["next_cursor"].as_str().map(str::to_owned);
+        }
+        took_ms
+    };
+    println!("{pending} pending on 4 partitions");
+    println!("| request | requests | p50, ms | p99, ms | most, ms | all, s |\n|---|---|---|---|---|---|");
+    print_times("`limit=100`, page after page", pages("limit=100", 2_000));
+    print_times("`limit=1000`, until all were given", pages("limit=1000", usize::MAX));
+    print_times("a `prefix` that nothing has, until the end", pages("prefix=nothing", usize::MAX));
+    let one = |n: usize| timed(api, &format!("/api/schedules/{}", id(n))).0;
+    print_times("one schedule", (0..1_000).map(|n| one(n * pending / 1_000)).collect());
+    print_times("an unknown ID", (0..500).map(|n| one(pending + n)).collect());
+    let metrics = |_| {
+        let started = Instant::now();
+        kms.metrics();
+        started.elapsed().as_secs_f64() * 1e3
+    };
+    print_times("`GET /metrics`", (0..50).map(metrics).collect());
+    println!("| due to visible | schedules | p50, ms | p99, ms | most, ms | |\n|---|---|---|---|---|---|");
+    print_times("nobody asks", lateness(&scene, "calm"));
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|threads| {
+        threads.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                pages("limit=1000", 100);
+            }
+        });
+        print_times("one caller walks without a pause", lateness(&scene, "asked"));
+        stop.store(true, Ordering::Relaxed);
+    });
+}
+
+/// The answer, and how long it took.
+fn timed(api: SocketAddr, path: &str) -> (f64, Value) {
+    let started = Instant::now();
+    let answer = http::get(api, path).unwrap();
+    let took_ms = started.elapsed().as_secs_f64() * 1e3;
+    (took_ms, serde_json::from_str(&answer.body).unwrap())
+}
+
+/// From due to arrived, of two hundred schedules that are due one after the other.
+fn lateness(scene: &Scene, name: &str) -> Vec<f64> {
+    const COUNT: usize = 200;
+    let first_ms = now_ms() + 1_000;
+    let due_ms = |n: usize| first_ms + 100 * n as i64;
+    let key = |n: usize| format!("{name}-{n}");
+    scene.client.produce(&(0..COUNT).map(|n| scene.schedule(&key(n), 1, due_ms(n))).collect::<Vec<_>>());
+    (0..COUNT)
+        .map(|n| {
+            let wanted = payload(&key(n), 1);
+            scene.await_payload(&wanted);
+            let arrived = scene.arrived();
+            let it = arrived.iter().find(|seen| seen.value.as_deref() == Some(wanted.as_bytes()));
+            (it.unwrap().arrived_ms - due_ms(n)) as f64
+        })
+        .collect()
+}
+
+fn print_times(what: &str, mut took_ms: Vec<f64>) {
+    took_ms.sort_by(f64::total_cmp);
+    let at = |percent: usize| took_ms[(took_ms.len() - 1) * percent / 100];
+    let (count, all_s) = (took_ms.len(), took_ms.iter().sum::<f64>() / 1e3);
+    println!("| {what} | {count} | {:.2} | {:.2} | {:.2} | {all_s:.2} |", at(50), at(99), at(100));
 }

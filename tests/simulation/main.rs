@@ -48,15 +48,20 @@ fn from_environment(name: &str) -> Option<u64> {
 fn plan_of(test: &str, seed: u64) -> Plan {
     let keeps = test.ends_with("_with_checkpoints");
     let (mode, weather) = match test {
-        "exactly_once" | "exactly_once_with_checkpoints" => (Some(Mode::Transactional), Weather::Stormy),
-        "at_least_once" | "at_least_once_with_checkpoints" => (Some(Mode::Plain), Weather::Stormy),
+        "exactly_once" | "exactly_once_with_checkpoints" | "exactly_once_cancelling_many" => {
+            (Some(Mode::Transactional), Weather::Stormy)
+        }
+        "at_least_once" | "at_least_once_with_checkpoints" | "at_least_once_cancelling_many" => {
+            (Some(Mode::Plain), Weather::Stormy)
+        }
         "at_least_once_in_peace" => (Some(Mode::Plain), Weather::Peaceful),
         "modes_side_by_side" => (None, Weather::Stormy),
         "modes_side_by_side_in_peace" => (None, Weather::Peaceful),
         "restless" => (Some(Mode::Transactional), Weather::Restless),
         _ => panic!("there is no test {test} of many seeds"),
     };
-    Plan { seed, mode, weather, keeps, planted: None, keeps_trace: false }
+    let cancels_many = test.ends_with("_cancelling_many");
+    Plan { seed, mode, weather, keeps, cancels_many, planted: None, keeps_trace: false }
 }
 
 fn plan(seed: u64) -> Plan {
@@ -120,6 +125,17 @@ fn exactly_once_with_checkpoints() {
 #[test]
 fn at_least_once_with_checkpoints() {
     assert_clean("at_least_once_with_checkpoints");
+}
+
+/// Shards are asked to cancel up to twenty schedules at once.
+#[test]
+fn exactly_once_cancelling_many() {
+    assert_clean("exactly_once_cancelling_many");
+}
+
+#[test]
+fn at_least_once_cancelling_many() {
+    assert_clean("at_least_once_cancelling_many");
 }
 
 /// Without crashes, lost answers and frozen owners nothing comes twice, transactions or not.
@@ -218,6 +234,16 @@ fn the_runs_are_eventful() {
             "asked to cancel",
             "asked to put",
         ],
+    );
+}
+
+#[test]
+fn many_are_cancelled_at_once() {
+    let plan = |seed| Plan { keeps_trace: true, ..plan_of("exactly_once_cancelling_many", seed) };
+    let outcomes: Vec<Outcome> = (0..20).map(|seed| run(plan(seed))).collect();
+    assert_all_happen(
+        &outcomes,
+        &["asked to cancel these versions", "asked to cancel all", "cancelled at once"],
     );
 }
 

@@ -102,6 +102,14 @@ impl Partition {
         self.records = records;
     }
 
+    /// Where the newest committed record of a key lies.
+    pub fn newest_offset(&self, key: &[u8]) -> Option<i64> {
+        let newest_first = self.records.iter().rev();
+        let mut of_key =
+            newest_first.filter(|(_, record)| record.state == State::Committed && record.key == key);
+        of_key.next().map(|(offset, _)| *offset)
+    }
+
     /// The last stable offset: where readers of what is committed have to stop.
     pub fn last_stable(&self) -> i64 {
         self.open.values().copied().min().unwrap_or(self.end)

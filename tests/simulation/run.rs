@@ -157,6 +157,8 @@ pub struct Plan {
     pub weather: Weather,
     /// Instances keep checkpoints.
     pub keeps: bool,
+    /// Shards are asked to cancel many schedules at once, too.
+    pub cancels_many: bool,
     pub planted: Option<Planted>,
     pub keeps_trace: bool,
 }
@@ -397,7 +399,11 @@ impl Run {
                 self.step_foreign(&id, epoch, partition, steps);
             }
             Happening::Ask if !is_calm => {
-                self.ask();
+                if self.plan.cancels_many && self.permille(300) {
+                    self.ask_to_cancel_many();
+                } else {
+                    self.ask();
+                }
                 let pause_us = self.random(0, 2 * SECOND_US);
                 self.later(pause_us, Happening::Ask);
             }

@@ -4,7 +4,14 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Json, Response};
 use serde::Serialize;
 
-use crate::scheduler::command::NotTaken;
+use crate::scheduler::command::{Answer, NotTaken};
+
+// Codes that this instance goes by itself.
+pub(super) const BUSY: &str = "busy";
+pub(super) const NOT_LIVE: &str = "not_live";
+pub(super) const NOT_OWNED: &str = "not_owned";
+pub(super) const NO_ANSWER: &str = "no_answer";
+const OUTCOME_UNKNOWN: &str = "outcome_unknown";
 
 /// Why a request was not done. Nothing was written, unless `code` is `outcome_unknown`.
 #[derive(Debug)]
@@ -38,19 +45,45 @@ impl ApiError {
         self
     }
 
+    /// A shard answered something else than it was asked.
+    pub(super) fn wrong_answer(answer: &Answer) -> Self {
+        let message = format!("a shard gave an answer to another question: {answer:?}");
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "wrong_answer", message)
+    }
+
+    /// Whether another instance is to be asked.
+    pub(super) fn is_elsewhere(&self) -> bool {
+        self.body.code == NOT_OWNED
+    }
+
+    /// Whether the same question may be answered in a moment, and nothing was written.
+    pub(super) fn may_pass(&self) -> bool {
+        [BUSY, NOT_LIVE, NO_ANSWER].contains(&self.body.code)
+    }
+
+    pub(super) fn is_outcome_unknown(&self) -> bool {
+        self.body.code == OUTCOME_UNKNOWN
+    }
+
     /// Nobody knows what became of a write.
     pub(super) fn outcome_unknown() -> Self {
         let message = "the partition was given up, or did not answer in time, before the outcome was known";
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "outcome_unknown", message)
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, OUTCOME_UNKNOWN, message)
             .hint("ask for the schedule in a moment: it may or may not have been written")
+    }
+}
+
+impl std::fmt::Display for ApiError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.body.message)
     }
 }
 
 impl From<NotTaken> for ApiError {
     fn from(not_taken: NotTaken) -> Self {
         let code = match not_taken {
-            NotTaken::Full => "busy",
-            NotTaken::Ended => "not_owned",
+            NotTaken::Full => BUSY,
+            NotTaken::Ended => NOT_OWNED,
         };
         Self::new(StatusCode::SERVICE_UNAVAILABLE, code, not_taken.to_string())
     }

@@ -8,12 +8,15 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use super::Api;
-use super::error::ApiError;
+use super::error::{self, ApiError};
 use crate::config::Admin;
 
 pub(super) async fn guard(State(api): State<Api>, request: Request, next: Next) -> Response {
     let mut response = match check(&api.settings.admin, request.method(), request.headers()) {
-        Ok(()) => next.run(request).await,
+        Ok(()) => match api.requests.try_acquire() {
+            Ok(_permit) => next.run(request).await,
+            Err(_) => too_many().into_response(),
+        },
         Err(error) => error.into_response(),
     };
     for (name, value) in [
@@ -26,6 +29,11 @@ pub(super) async fn guard(State(api): State<Api>, request: Request, next: Next) 
         response.headers_mut().insert(name, HeaderValue::from_static(value));
     }
     response
+}
+
+fn too_many() -> ApiError {
+    let message = "as many requests are being answered as this instance answers at a time";
+    ApiError::new(StatusCode::SERVICE_UNAVAILABLE, error::BUSY, message).hint("ask again in a moment")
 }
 
 fn check(admin: &Admin, method: &Method, headers: &HeaderMap) -> Result<(), ApiError> {
@@ -99,12 +107,13 @@ fn is_loopback(host: &str) -> bool {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::config::AdminTls;
 
     const LOCAL: (header::HeaderName, &str) = (header::HOST, "localhost:9402");
     const JSON: (header::HeaderName, &str) = (header::CONTENT_TYPE, "application/json; charset=utf-8");
 
     fn admin(token: &str, read_only: bool) -> Admin {
-        Admin { listen: None, token: token.into(), read_only }
+        Admin { listen: None, token: token.into(), read_only, tls: AdminTls::default() }
     }
 
     /// The status of what is refused; 200 for none.

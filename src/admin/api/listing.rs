@@ -108,17 +108,12 @@ pub(super) async fn list(State(api): State<Api>, asked: Parsed<Parameters>) -> R
             destination: asked.destination.clone(),
             limit: limit - schedules.len(),
         };
-        let Answer::Page(page) = api.ask(&topic, cursor.partition, Vec::new(), Action::List(listing)).await?
-        else {
-            return Err(ApiError::new(
-                StatusCode::INTERNAL_SERVER_ERROR,
-                "no_page",
-                "a listing was answered with something else",
-            ));
+        let page = match api.ask(&topic, cursor.partition, Vec::new(), Action::List(listing)).await? {
+            Answer::Page(page) => page,
+            other => return Err(ApiError::wrong_answer(&other)),
         };
-        bytes += page.schedules.iter().map(FoundSchedule::bytes).sum::<usize>();
-        schedules
-            .extend(page.schedules.iter().map(|found| ScheduleJson::of(found, &topic, cursor.partition)));
+        bytes += page.found.iter().map(FoundSchedule::bytes).sum::<usize>();
+        schedules.extend(page.found.iter().map(|found| ScheduleJson::of(found, &topic, cursor.partition)));
         next = match page.next {
             Some(within) => Some(Cursor { within, ..cursor }),
             None => api.first_after(&topic, cursor.partition),

@@ -2,25 +2,41 @@
 
 use axum::extract::State;
 use axum::response::Json;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::Api;
 use super::error::ApiError;
 use super::question::{Parsed, TopicParameter, parameters};
-use crate::scheduler::status::{DueWindow, Label, PartitionStatus, Phase};
+use crate::admin::samples::{Over, Point};
+use crate::scheduler::status::{DueWindow, Label, PartitionStatus, Phase, TopicCounters};
+use crate::telemetry::resident_bytes;
+use crate::version::Version;
 
 /// Which partitions of a topic an answer is about.
-#[derive(Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub(super) struct Coverage {
     /// What this instance owns and can be asked about.
     owned: Vec<i32>,
     missing: Vec<Missing>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 struct Missing {
     partition: i32,
     why: &'static str,
+}
+
+impl Coverage {
+    /// What can be asked.
+    pub(super) fn owned(&self) -> &[i32] {
+        &self.owned
+    }
+
+    /// It could not be asked to the end.
+    pub(super) fn lose(&mut self, partition: i32, why: &'static str) {
+        self.owned.retain(|&owned| owned != partition);
+        self.missing.push(Missing { partition, why });
+    }
 }
 
 /// The partitions of a schedule topic.
@@ -74,7 +90,14 @@ impl Partition {
 /// All partitions of this instance together, and its counters since it was started.
 #[derive(Debug, Serialize)]
 pub(super) struct Stats {
+    /// Epoch milliseconds.
+    now: i64,
+    version: &'static str,
+    read_only: bool,
+    schedule_topics: Vec<String>,
     ready: bool,
+    /// Why it is not.
+    reasons: Vec<String>,
     partitions: usize,
     pending: i64,
     /// Of those, by how soon they are due.
@@ -84,12 +107,67 @@ pub(super) struct Stats {
     oldest_overdue_ms: i64,
     payload_bytes: i64,
     structure_bytes: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    resident_bytes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    memory_limit_bytes: Option<u64>,
     fired: u64,
     cancelled: u64,
     replaced: u64,
     rejected: u64,
     skipped: u64,
     repaired: u64,
+    /// Of what was fired in the last minute.
+    lateness_ms: LatenessJson,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    over_time: Option<OverTime>,
+}
+
+#[derive(Debug, Serialize)]
+struct LatenessJson {
+    p50: Option<u64>,
+    p99: Option<u64>,
+}
+
+/// Points of plots.
+#[derive(Debug, Serialize)]
+struct OverTime {
+    step_ms: u64,
+    points: Vec<PointJson>,
+}
+
+#[derive(Debug, Serialize)]
+struct PointJson {
+    /// Epoch milliseconds.
+    time: i64,
+    pending: i64,
+    fired: u64,
+    cancelled: u64,
+    replaced: u64,
+    rejected: u64,
+    late_p50_ms: Option<u64>,
+    late_p99_ms: Option<u64>,
+}
+
+impl From<Point> for PointJson {
+    fn from(point: Point) -> Self {
+        Self {
+            time: point.at_ms,
+            pending: point.pending,
+            fired: point.fired,
+            cancelled: point.cancelled,
+            replaced: point.replaced,
+            rejected: point.rejected,
+            late_p50_ms: point.lateness.p50_ms,
+            late_p99_ms: point.lateness.p99_ms,
+        }
+    }
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct StatsParameters {
+    over: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -115,37 +193,71 @@ pub(super) async fn partitions(
 }
 
 /// `GET /api/stats`
-pub(super) async fn stats(State(api): State<Api>) -> Json<Stats> {
-    let (partitions, topics) = (api.status.partitions(), api.status.topics());
-    let sum = |of: &dyn Fn(&PartitionStatus) -> i64| partitions.iter().map(|(.., figures)| of(figures)).sum();
-    let count = |of: &dyn Fn(&crate::scheduler::status::TopicCounters) -> u64| {
-        topics.iter().map(|(_, counters)| of(counters)).sum()
+pub(super) async fn stats(
+    State(api): State<Api>,
+    asked: Parsed<StatsParameters>,
+) -> Result<Json<Stats>, ApiError> {
+    let over = match parameters(asked)?.over.as_deref() {
+        None | Some("") => None,
+        Some(text) => Some(
+            Over::parse(text)
+                .ok_or_else(|| ApiError::bad_request("invalid_parameter", "over is one of: 10m, 1h, 24h"))?,
+        ),
     };
-    let due = DueWindow::ALL.iter().map(|window| Due {
-        within: window.label(),
-        count: sum(&|figures| figures.due_within[window.index()].get()),
+    let mut stats = Stats::of(&api);
+    stats.over_time = over.map(|over| OverTime {
+        step_ms: over.step().as_millis() as u64,
+        points: api.samples.points(over).into_iter().map(PointJson::from).collect(),
     });
-    Json(Stats {
-        ready: api.status.ready(),
-        partitions: partitions.len(),
-        pending: sum(&|figures| figures.pending.get()),
-        due: due.collect(),
-        in_flight: sum(&|figures| figures.in_flight.get()),
-        set_aside: sum(&|figures| figures.set_aside.get()),
-        oldest_overdue_ms: partitions
-            .iter()
-            .map(|(.., figures)| figures.oldest_overdue_ms.get())
-            .max()
-            .unwrap_or(0),
-        payload_bytes: sum(&|figures| figures.payload_bytes.get()),
-        structure_bytes: sum(&|figures| figures.structure_bytes.get()),
-        fired: count(&|counters| counters.fired.get()),
-        cancelled: count(&|counters| counters.cancelled.get()),
-        replaced: count(&|counters| counters.replaced.get()),
-        rejected: count(&|counters| counters.rejected.get()),
-        skipped: count(&|counters| counters.skipped.get()),
-        repaired: count(&|counters| counters.repaired.get()),
-    })
+    Ok(Json(stats))
+}
+
+impl Stats {
+    /// As it is now.
+    pub(super) fn of(api: &Api) -> Self {
+        let status = &api.status;
+        let (partitions, topics) = (status.partitions(), status.topics());
+        let sum = |of: &dyn Fn(&PartitionStatus) -> i64| -> i64 {
+            partitions.iter().map(|(.., figures)| of(figures)).sum()
+        };
+        let count =
+            |of: &dyn Fn(&TopicCounters) -> u64| topics.iter().map(|(_, counters)| of(counters)).sum();
+        let due = DueWindow::ALL.iter().map(|window| Due {
+            within: window.label(),
+            count: sum(&|figures| figures.due_within[window.index()].get()),
+        });
+        let lateness = api.samples.lateness(status);
+        Self {
+            now: api.now_ms(),
+            version: Version::current().version,
+            read_only: api.settings.admin.read_only,
+            schedule_topics: api.settings.topics.iter().map(|(topic, _)| topic.to_owned()).collect(),
+            ready: status.ready(),
+            reasons: status.reasons(),
+            partitions: partitions.len(),
+            pending: sum(&|figures| figures.pending.get()),
+            due: due.collect(),
+            in_flight: sum(&|figures| figures.in_flight.get()),
+            set_aside: sum(&|figures| figures.set_aside.get()),
+            oldest_overdue_ms: partitions
+                .iter()
+                .map(|(.., figures)| figures.oldest_overdue_ms.get())
+                .max()
+                .unwrap_or(0),
+            payload_bytes: sum(&|figures| figures.payload_bytes.get()),
+            structure_bytes: sum(&|figures| figures.structure_bytes.get()),
+            resident_bytes: resident_bytes(),
+            memory_limit_bytes: status.pending_bytes_bound.limit(),
+            fired: count(&|counters| counters.fired.get()),
+            cancelled: count(&|counters| counters.cancelled.get()),
+            replaced: count(&|counters| counters.replaced.get()),
+            rejected: count(&|counters| counters.rejected.get()),
+            skipped: count(&|counters| counters.skipped.get()),
+            repaired: count(&|counters| counters.repaired.get()),
+            lateness_ms: LatenessJson { p50: lateness.p50_ms, p99: lateness.p99_ms },
+            over_time: None,
+        }
+    }
 }
 
 impl Api {

@@ -6,9 +6,10 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::Json;
+use jiff::Timestamp;
 use serde::Deserialize;
 
-use super::error::ApiError;
+use super::error::{self, ApiError};
 use super::schedule::ScheduleJson;
 use super::{Api, id};
 use crate::schedule::{Format, partition_of};
@@ -92,7 +93,7 @@ impl Api {
         let message = format!(
             "this instance has no such schedule, and partition {home} of {topic}, where it would be, is another's"
         );
-        Err(ApiError::new(StatusCode::MISDIRECTED_REQUEST, "not_owned", message)
+        Err(ApiError::new(StatusCode::MISDIRECTED_REQUEST, error::NOT_OWNED, message)
             .hint("ask the instance that owns it: GET /api/partitions of each lists which it owns"))
     }
 
@@ -105,13 +106,13 @@ impl Api {
         action: Action,
     ) -> Result<Answer, ApiError> {
         self.require_live(topic, partition)?;
-        let writes = !matches!(action, Action::Get | Action::List(_));
+        let writes = action.writes();
         let no_answer = || {
             if writes {
                 return ApiError::outcome_unknown();
             }
             let message = format!("{topic}-{partition} did not answer in time, or was given up meanwhile");
-            ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "no_answer", message)
+            ApiError::new(StatusCode::SERVICE_UNAVAILABLE, error::NO_ANSWER, message)
         };
         let answer = self.desk.ask(topic, partition, id, action, PATIENCE)?;
         match tokio::time::timeout(LONGEST, answer)
@@ -121,7 +122,7 @@ impl Api {
         {
             Answer::Expired => {
                 let message = format!("{topic}-{partition} was busy for {PATIENCE:?}; nothing was done");
-                Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "busy", message))
+                Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, error::BUSY, message))
             }
             Answer::Refused(why) => Err(ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "refused", why)),
             answer => Ok(answer),
@@ -136,7 +137,7 @@ impl Api {
         }
         let reason = figures.reason().map_or_else(String::new, |reason| format!(": {reason}"));
         let message = format!("{topic}-{partition} is not live but {}{reason}", phase.label());
-        Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "not_live", message)
+        Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, error::NOT_LIVE, message)
             .hint("GET /api/partitions shows how far it is"))
     }
 }
@@ -160,11 +161,20 @@ pub(super) async fn get_one(
     let place = api.place(&parameters(topic)?, id::parse(&id)?).await?;
     match &place.found {
         Some(found) => Ok(Json(ScheduleJson::of(found, &place.topic, place.partition))),
-        None => Err(not_pending(&place)),
+        None => Err(api.not_pending(&place).await),
     }
 }
 
-pub(super) fn not_pending(place: &Place) -> ApiError {
-    let message = format!("no schedule with the ID {} is pending in {}", id::to_text(&place.id), place.topic);
-    ApiError::new(StatusCode::NOT_FOUND, "not_pending", message)
+impl Api {
+    /// Says so, and what became of the schedule, if that is remembered.
+    pub(super) async fn not_pending(&self, place: &Place) -> ApiError {
+        let (id, topic) = (id::to_text(&place.id), &place.topic);
+        let became = self.last_event(place).await.map_or_else(String::new, |event| {
+            let at = Timestamp::from_millisecond(event.at_ms)
+                .map_or_else(|_| event.at_ms.to_string(), |at| at.to_string());
+            format!("; the last that happened to it: {} at {at}", event.kind.label())
+        });
+        let message = format!("no schedule with the ID {id} is pending in {topic}{became}");
+        ApiError::new(StatusCode::NOT_FOUND, "not_pending", message)
+    }
 }

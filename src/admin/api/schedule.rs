@@ -119,7 +119,7 @@ fn due(time: Option<&Value>, after: Option<&str>, now_ms: i64) -> Result<DueTime
 const TIME: &str =
     "`time` is epoch milliseconds or RFC 3339 (\"2030-12-24T18:00:00+01:00\"), `in` is a duration (\"90m\")";
 
-fn moment_of(time: &Value) -> Result<i64, ApiError> {
+pub(super) fn moment_of(time: &Value) -> Result<i64, ApiError> {
     let moment = match time {
         Value::Number(number) => integral(number),
         Value::String(text) => moment(text),

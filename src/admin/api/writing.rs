@@ -4,11 +4,11 @@ use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
-use axum::response::Json;
+use axum::response::{IntoResponse, Json, Response};
 use serde::{Deserialize, Serialize};
 
-use super::error::ApiError;
-use super::question::{Parsed, Place, TopicParameter, not_pending, parameters};
+use super::error::{self, ApiError};
+use super::question::{Parsed, Place, TopicParameter, parameters};
 use super::schedule::{NewSchedule, When};
 use super::{Api, id};
 use crate::schedule::is_legal_topic_name;
@@ -24,29 +24,79 @@ pub(super) struct Done {
     offset: i64,
 }
 
+/// What a write is answered with.
+pub(super) enum Answered {
+    /// A record, in its place.
+    Done(Json<Done>),
+    /// A plain record in a partition of another instance.
+    Accepted(Done),
+}
+
+impl IntoResponse for Answered {
+    fn into_response(self) -> Response {
+        match self {
+            Self::Done(done) => done.into_response(),
+            Self::Accepted(done) => (StatusCode::ACCEPTED, Json(done)).into_response(),
+        }
+    }
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct PutParameters {
+    schedule_topic: Option<String>,
+    accept: Option<String>,
+}
+
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct CancelParameters {
     schedule_topic: Option<String>,
     anyway: bool,
+    accept: Option<String>,
 }
 
-type Body = Result<Bytes, BytesRejection>;
+/// What is accepted where an ID is in a partition of another instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Accept {
+    /// An error.
+    Nothing,
+    /// A record like that of any producer: not decided by what lies before it.
+    Unordered,
+}
+
+impl Accept {
+    fn parse(text: Option<&str>) -> Result<Self, ApiError> {
+        match text {
+            None | Some("") => Ok(Self::Nothing),
+            Some("unordered") => Ok(Self::Unordered),
+            Some(_) => Err(ApiError::bad_request("invalid_parameter", "accept is unordered, or nothing")),
+        }
+    }
+}
+
+pub(super) type Body = Result<Bytes, BytesRejection>;
 
 /// `PUT /api/schedules/{id}`: creates or replaces.
 pub(super) async fn put(
     State(api): State<Api>,
     Path(id): Path<String>,
-    topic: Parsed<TopicParameter>,
+    asked: Parsed<PutParameters>,
     body: Body,
-) -> Result<Json<Done>, ApiError> {
-    let (id, topic) = (id::parse(&id)?, parameters(topic)?);
+) -> Result<Answered, ApiError> {
+    let PutParameters { schedule_topic, accept } = parameters(asked)?;
+    let (id, topic) = (id::parse(&id)?, TopicParameter::named(schedule_topic));
+    let accept = Accept::parse(accept.as_deref())?;
     let new = NewSchedule::parse(&read(body)?)?;
     api.require_deliverable(new.topic())?;
     let (_, format) = api.topic(&topic)?;
     let value = new.encode(format, api.now_ms())?;
-    let place = api.place(&topic, id).await?;
-    api.write(place, Action::Put { value }).await
+    match api.place(&topic, id.clone()).await {
+        Err(error) if error.is_elsewhere() && accept == Accept::Unordered => {
+            api.write_unordered(&topic, id, Some(value)).await
+        }
+        place => api.write(place?, Action::Put { value }).await.map(Answered::Done),
+    }
 }
 
 /// `DELETE /api/schedules/{id}`: cancels.
@@ -54,10 +104,19 @@ pub(super) async fn cancel(
     State(api): State<Api>,
     Path(id): Path<String>,
     asked: Parsed<CancelParameters>,
-) -> Result<Json<Done>, ApiError> {
-    let CancelParameters { schedule_topic, anyway } = parameters(asked)?;
-    let place = api.place(&TopicParameter::named(schedule_topic), id::parse(&id)?).await?;
-    api.write(place, if anyway { Action::CancelAnyway } else { Action::Cancel }).await
+) -> Result<Answered, ApiError> {
+    let CancelParameters { schedule_topic, anyway, accept } = parameters(asked)?;
+    let (id, topic) = (id::parse(&id)?, TopicParameter::named(schedule_topic));
+    let accept = Accept::parse(accept.as_deref())?;
+    match api.place(&topic, id.clone()).await {
+        Err(error) if error.is_elsewhere() && accept == Accept::Unordered => {
+            api.write_unordered(&topic, id, None).await
+        }
+        place => {
+            let action = if anyway { Action::CancelAnyway } else { Action::Cancel };
+            api.write(place?, action).await.map(Answered::Done)
+        }
+    }
 }
 
 /// `POST /api/schedules/{id}/fire`: makes it due now.
@@ -87,7 +146,7 @@ pub(super) async fn reschedule(
     api.write(place, Action::Reschedule { due_ms }).await
 }
 
-fn read(body: Body) -> Result<Bytes, ApiError> {
+pub(super) fn read(body: Body) -> Result<Bytes, ApiError> {
     body.map_err(|error| {
         let code = if error.status() == StatusCode::PAYLOAD_TOO_LARGE { "too_large" } else { "unreadable" };
         ApiError::new(error.status(), code, error.body_text())
@@ -104,11 +163,37 @@ impl Api {
                 partition: place.partition,
                 offset,
             })),
-            Answer::NotPending => Err(not_pending(&place)),
-            Answer::Found(_) | Answer::Page(_) | Answer::Expired | Answer::Refused(_) => {
-                Err(ApiError::outcome_unknown())
-            }
+            Answer::NotPending => Err(self.not_pending(&place).await),
+            other => Err(ApiError::wrong_answer(&other)),
         }
+    }
+
+    /// Writes a record as any producer does; whoever owns its partition takes it as it lies there.
+    #[allow(clippy::disallowed_methods, reason = "a producer of its own, far from any record")]
+    async fn write_unordered(
+        &self,
+        topic: &TopicParameter,
+        id: Vec<u8>,
+        value: Option<Vec<u8>>,
+    ) -> Result<Answered, ApiError> {
+        let (topic, _) = self.topic(topic)?;
+        let Ok(_permit) = self.plain_writes.try_acquire() else {
+            let message = "other such writes are under way";
+            return Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, error::BUSY, message));
+        };
+        let (write, to, key) = (self.write_plainly.clone(), topic.clone(), id.clone());
+        let written = tokio::task::spawn_blocking(move || write(&to, &key, value.as_deref())).await;
+        let (partition, offset) = written.unwrap_or_else(|error| Err(error.to_string())).map_err(|why| {
+            let message = format!("{why}; it may or may not have been written");
+            ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "cluster_unavailable", message)
+        })?;
+        Ok(Answered::Accepted(Done {
+            outcome: "accepted",
+            id: id::to_text(&id),
+            schedule_topic: topic,
+            partition,
+            offset,
+        }))
     }
 
     /// Refuses what would be set aside when it is due.
@@ -128,7 +213,7 @@ impl Api {
         Ok(())
     }
 
-    fn now_ms(&self) -> i64 {
+    pub(super) fn now_ms(&self) -> i64 {
         self.desk.now_ms()
     }
 }

@@ -10,11 +10,11 @@ use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 
 use super::super::UsageError;
-use super::super::connection::{Quiet, TIMEOUT, connect, reach};
 use super::CommonArgs;
 use super::moments::now_ms;
 use crate::config::{Delivery, Level, Loaded, Notice, Settings};
 use crate::kafka::client::{self, Isolation};
+use crate::kafka::connection::{Quiet, TIMEOUT, connect, reach};
 use crate::kafka::embedded::EmbeddedCluster;
 use crate::kafka::observer::TopicIds;
 use crate::kafka::topics::recommended;

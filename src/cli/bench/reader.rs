@@ -10,13 +10,13 @@ use rdkafka::error::KafkaError;
 use rdkafka::message::Message as _;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
-use super::super::connection::{Quiet, connect};
 use super::delivery::Seen;
 use super::lab::Lab;
 use super::moments::now_us;
 use super::timetable::Timetable;
 use super::workload::read_key;
 use crate::kafka::client::{self, Isolation};
+use crate::kafka::connection::{Quiet, connect};
 use crate::kafka::troubles::is_unreachable;
 
 /// Reads until told that nothing more is coming.

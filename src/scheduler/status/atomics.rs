@@ -80,7 +80,7 @@ macro_rules! labels {
         }
     };
 }
-pub(super) use labels;
+pub(in crate::scheduler) use labels;
 
 /// One counter for each value of a label.
 #[derive(Debug)]

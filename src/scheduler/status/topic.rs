@@ -114,6 +114,14 @@ pub struct TopicCounters {
     pub transaction_us: Histogram,
 }
 
+impl TopicCounters {
+    /// The bounds of [`lateness_ms`](Self::lateness_ms).
+    #[must_use]
+    pub fn lateness_bounds_ms() -> &'static [u64] {
+        LATENESS_BOUNDS_MS
+    }
+}
+
 const LATENESS_BOUNDS_MS: &[u64] =
     &[1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 60_000, 600_000, 3_600_000];
 const BATCH_BOUNDS: &[u64] =

@@ -11,21 +11,21 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Message};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
 
+use super::client::{self, Isolation};
 use crate::config::Settings;
-use crate::kafka::client::{self, Isolation};
 
 /// How long a command waits for Kafka.
-pub(super) const TIMEOUT: Duration = Duration::from_secs(10);
+pub const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Keeps what librdkafka complains about, for the one sentence that a failed command prints.
-#[derive(Clone, Default)]
-pub(super) struct Quiet {
+#[derive(Clone, Debug, Default)]
+pub struct Quiet {
     last_complaint: Arc<Mutex<Option<String>>>,
 }
 
 impl Quiet {
     /// `error` as a sentence: when it is only that no answer came, with what librdkafka said last.
-    pub(super) fn explain(&self, settings: &Settings, error: &KafkaError) -> anyhow::Error {
+    pub fn explain(&self, settings: &Settings, error: &KafkaError) -> anyhow::Error {
         let brokers = &settings.kafka.brokers;
         let complaint = self.last_complaint.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let code = match error {
@@ -81,7 +81,7 @@ impl ClientContext for Quiet {
 impl ConsumerContext for Quiet {}
 
 /// A client of any kind, and the context that explains its errors.
-pub(super) fn connect<C: FromClientConfigAndContext<Quiet>>(
+pub fn connect<C: FromClientConfigAndContext<Quiet>>(
     settings: &Settings,
     config: &rdkafka::ClientConfig,
 ) -> anyhow::Result<(C, Quiet)> {
@@ -92,7 +92,7 @@ pub(super) fn connect<C: FromClientConfigAndContext<Quiet>>(
 }
 
 /// Makes sure that a broker answers, or says why none does.
-pub(super) fn reach(settings: &Settings) -> anyhow::Result<()> {
+pub fn reach(settings: &Settings) -> anyhow::Result<()> {
     let (reader, quiet): (Reader, _) =
         connect(settings, &client::reader(settings, Isolation::ReadCommitted)?)?;
     // The answer is small as long as it is about one topic, any one.
@@ -100,7 +100,7 @@ pub(super) fn reach(settings: &Settings) -> anyhow::Result<()> {
 }
 
 /// A reader that assigns itself partitions, and how many `topic` has. The topic must exist; asking does not create it.
-pub(super) fn reader(
+pub fn reader(
     settings: &Settings,
     isolation: Isolation,
     topic: &str,
@@ -118,7 +118,8 @@ pub(super) fn reader(
     }
 }
 
-pub(super) type Reader = BaseConsumer<Quiet>;
+/// Reads partitions that are assigned to it.
+pub type Reader = BaseConsumer<Quiet>;
 
 fn partitions_of(reader: &Reader, quiet: &Quiet, settings: &Settings, topic: &str) -> anyhow::Result<usize> {
     let metadata = reader.fetch_metadata(Some(topic), TIMEOUT).map_err(|error| {
@@ -135,19 +136,16 @@ fn partitions_of(reader: &Reader, quiet: &Quiet, settings: &Settings, topic: &st
 
 /// Where a record lies.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Written {
-    pub(super) partition: i32,
-    pub(super) offset: i64,
+pub struct Written {
+    /// The partition.
+    pub partition: i32,
+    /// The offset there.
+    pub offset: i64,
 }
 
 /// Writes one record to a schedule topic and waits until every replica has it. The partition is the one that a Java
 /// producer would choose.
-pub(super) fn write(
-    settings: &Settings,
-    topic: &str,
-    key: &[u8],
-    value: Option<&[u8]>,
-) -> anyhow::Result<Written> {
+pub fn write(settings: &Settings, topic: &str, key: &[u8], value: Option<&[u8]>) -> anyhow::Result<Written> {
     // A producer's question would create the topic, and without compaction.
     reader(settings, Isolation::ReadCommitted, topic)?;
 
