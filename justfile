@@ -24,6 +24,10 @@ canaries *args:
 fuzz TARGET *args:
     scripts/fuzz {{ TARGET }} {{ args }}
 
+# Watches the demo with a real Prometheus, its rules and the queries of the dashboard.
+monitoring *args:
+    scripts/check-monitoring {{ args }}
+
 bench *args:
     cargo bench {{ args }}
 

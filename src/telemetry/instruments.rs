@@ -133,8 +133,10 @@ const PARTITION_FIGURES: &[PartitionFigure] = &[
         p.commands_waiting.get() as f64
     }),
     ("kms_repairs_waiting", "Versions that are to be written again.", |p| p.repairs_waiting.get() as f64),
-    ("kms_load_records_applied", "Records applied since loading began.", |p| p.records_applied.get() as f64),
-    ("kms_load_records_to_apply", "Records there were to apply when loading began.", |p| {
+    ("kms_load_records_applied", "The offset up to which the log is applied.", |p| {
+        p.records_applied.get() as f64
+    }),
+    ("kms_load_records_to_apply", "The offset that the load goes to: the log's end at the takeover.", |p| {
         p.records_to_apply.get() as f64
     }),
     ("kms_consumer_lag", "Offsets between the position and the last stable offset.", |p| p.lag() as f64),
