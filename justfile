@@ -28,6 +28,10 @@ fuzz TARGET *args:
 monitoring *args:
     scripts/check-monitoring {{ args }}
 
+# The dashboard in a real browser, on the demo.
+dashboard *args:
+    scripts/test-dashboard {{ args }}
+
 bench *args:
     cargo bench {{ args }}
 

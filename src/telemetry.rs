@@ -3,6 +3,7 @@
 mod histograms;
 mod instruments;
 mod logs;
+mod partitions;
 mod process;
 
 use std::sync::Arc;
@@ -16,13 +17,13 @@ use crate::scheduler::status::Status;
 pub use logs::start_log;
 pub use process::resident_bytes;
 
-/// Time series an instrument may have: partitions times windows, with room. More are folded into one by the SDK.
+/// Time series an instrument may have: topics times the values of a label, with room. More are folded into one by the SDK.
 const SERIES_LIMIT: usize = 20_000;
 
 /// The metrics of an instance.
 ///
-/// OpenTelemetry instruments observe the [`Status`] when a scrape asks for it, so the threads that do the work pay
-/// nothing for them.
+/// OpenTelemetry instruments, and what stands beside them in the registry, observe the [`Status`] when a scrape asks for
+/// it, so the threads that do the work pay nothing for them.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
@@ -51,6 +52,7 @@ impl Metrics {
             .build();
         instruments::observe(&provider.meter("scheduler"), status);
         registry.register(Box::new(histograms::Histograms::of(status))).map_err(|error| failed(&error))?;
+        registry.register(Box::new(partitions::Partitions::of(status))).map_err(|error| failed(&error))?;
         Ok(Self { registry, _provider: provider })
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::Meter;
 
-use crate::scheduler::status::{DueWindow, Label, PartitionStatus, Phase, Status, TopicCounters};
+use crate::scheduler::status::{Label, Status, TopicCounters};
 use crate::version::Version;
 
 use super::process;
@@ -35,60 +35,11 @@ pub(super) fn observe(meter: &Meter, status: &Arc<Status>) {
         "reason",
         |topic| topic.set_aside.iter().map(|(reason, n)| (reason.label(), n)).collect(),
     );
-    for &(name, about, figure) in PARTITION_FIGURES {
-        each_partition(meter, status, name, about, move |partition, labels, observe| {
-            observe(figure(partition), labels);
-        });
-    }
-    each_partition(
-        meter,
-        status,
-        "kms_schedules_due_within",
-        "Schedules pending by how soon they are due, each in the first window that holds it.",
-        |partition, labels, observe| {
-            for &window in DueWindow::ALL {
-                labels.push(KeyValue::new("window", window.label()));
-                observe(partition.due_within[window.index()].get() as f64, labels);
-                labels.pop();
-            }
-        },
-    );
-    each_partition(
-        meter,
-        status,
-        "kms_partition_phase",
-        "1 for the phase that the partition is in, 0 for the others.",
-        |partition, labels, observe| {
-            let current = partition.phase();
-            for &phase in Phase::ALL {
-                labels.push(KeyValue::new("phase", phase.label()));
-                observe(f64::from(u8::from(phase == current)), labels);
-                labels.pop();
-            }
-        },
-    );
     labelled(meter, status, "kms_checkpoints", "Checkpoints by what became of them.", "outcome", |topic| {
         topic.checkpoints.iter().map(|(outcome, n)| (outcome.label(), n)).collect()
     });
-    // Where there is no checkpoint there is no figure: an age of nothing would look like a young one.
-    for (name, about, figure) in CHECKPOINT_FIGURES {
-        each_partition(meter, status, name, about, move |partition, labels, observe| {
-            if partition.checkpoint_taken_ms.get() != 0 {
-                observe(figure(partition), labels);
-            }
-        });
-    }
     whole_instance(meter, status);
 }
-
-const CHECKPOINT_FIGURES: [PartitionFigure; 2] = [
-    ("kms_checkpoint_age_seconds", "Age of the newest complete checkpoint.", |p| {
-        p.checkpoint_age_ms.get() as f64 / 1_000.0
-    }),
-    ("kms_checkpoint_bytes", "Size of the newest complete checkpoint; 0 if an earlier run wrote it.", |p| {
-        p.checkpoint_bytes.get() as f64
-    }),
-];
 
 type TopicCounter = (&'static str, &'static str, fn(&TopicCounters) -> u64);
 
@@ -104,50 +55,6 @@ const TOPIC_COUNTERS: &[TopicCounter] = &[
         topic.skipped.get()
     }),
     ("kms_fences", "Times a partition was taken over.", |topic| topic.fences.get()),
-];
-
-type PartitionFigure = (&'static str, &'static str, fn(&PartitionStatus) -> f64);
-
-const PARTITION_FIGURES: &[PartitionFigure] = &[
-    ("kms_schedules_pending", "Schedules pending.", |p| p.pending.get() as f64),
-    ("kms_schedules_in_flight", "Schedules in a transaction that is not settled.", |p| {
-        p.in_flight.get() as f64
-    }),
-    ("kms_in_flight_bytes", "Bytes of the transaction under way: messages and tombstones.", |p| {
-        p.in_flight_bytes.get() as f64
-    }),
-    ("kms_schedules_set_aside", "Schedules set aside until their next attempt.", |p| {
-        p.set_aside.get() as f64
-    }),
-    (
-        "kms_oldest_overdue_seconds",
-        "How long the oldest pending schedule that is not set aside has been overdue.",
-        |p| p.oldest_overdue_ms.get() as f64 / 1_000.0,
-    ),
-    ("kms_payload_bytes", "Memory for the schedules themselves.", |p| p.payload_bytes.get() as f64),
-    ("kms_structure_bytes", "Memory for the structures that find them.", |p| p.structure_bytes.get() as f64),
-    ("kms_fetched_records", "Records that were fetched and are not read yet.", |p| {
-        p.fetched_records.get() as f64
-    }),
-    ("kms_commands_waiting", "Commands that were accepted and are not answered yet.", |p| {
-        p.commands_waiting.get() as f64
-    }),
-    ("kms_repairs_waiting", "Versions that are to be written again.", |p| p.repairs_waiting.get() as f64),
-    ("kms_load_records_applied", "The offset up to which the log is applied.", |p| {
-        p.records_applied.get() as f64
-    }),
-    ("kms_load_records_to_apply", "The offset that the load goes to: the log's end at the takeover.", |p| {
-        p.records_to_apply.get() as f64
-    }),
-    ("kms_consumer_lag", "Offsets between the position and the last stable offset.", |p| p.lag() as f64),
-    (
-        "kms_unstable_offsets",
-        "Offsets between the last stable offset and the end: held by open transactions.",
-        |p| (p.end_offset.get() - p.last_stable_offset.get()).max(0) as f64,
-    ),
-    ("kms_heartbeat_age_seconds", "Time since the partition's thread last showed a sign of life.", |p| {
-        p.heartbeat_age().as_secs_f64()
-    }),
 ];
 
 /// Not shown where there is no figure.
@@ -272,26 +179,6 @@ fn labelled(
                 for (value, n) in figures(&counters) {
                     observer.observe(n, &[topic_label(&topic), KeyValue::new(label, value)]);
                 }
-            }
-        })
-        .build();
-}
-
-/// A figure of every owned partition; `figures` may add labels to those of the partition.
-fn each_partition(
-    meter: &Meter,
-    status: &Arc<Status>,
-    name: &'static str,
-    about: &'static str,
-    figures: impl Fn(&PartitionStatus, &mut Vec<KeyValue>, &dyn Fn(f64, &[KeyValue])) + Send + Sync + 'static,
-) {
-    let status = Arc::clone(status);
-    let gauge = meter.f64_observable_gauge(name).with_description(about);
-    let _ = gauge
-        .with_callback(move |observer| {
-            for (topic, number, partition) in status.partitions() {
-                let mut labels = vec![topic_label(&topic), KeyValue::new("partition", i64::from(number))];
-                figures(&partition, &mut labels, &|value, labels| observer.observe(value, labels));
             }
         })
         .build();

@@ -480,7 +480,8 @@ fn commands_show_and_change_what_is_pending() {
     }
 }
 
-/// For docs/benchmarks.md: `KMS_ASKED=1000000 ./test --release --test kafka -- --ignored --nocapture what_asking_costs`.
+/// For docs/benchmarks.md: `KMS_ASKED=1000000 ./test --release --test kafka -- --ignored --nocapture what_asking_costs`. With
+/// `KMS_DASHBOARD=1` the tests of the dashboard run against that instance, too.
 #[test]
 #[ignore = "measures, on a machine with nothing else to do"]
 fn what_asking_costs() {
@@ -533,9 +534,53 @@ fn what_asking_costs() {
                 pages("limit=1000", 100);
             }
         });
-        print_times("one caller walks without a pause", lateness(&scene, "asked"));
+        print_times("one caller walks without a pause", lateness(&scene, "walked"));
         stop.store(true, Ordering::Relaxed);
     });
+    let watchers: Vec<_> = (0..4).map(|_| watch(api)).collect();
+    print_times("four watch events", lateness(&scene, "watched"));
+    drop(watchers);
+    if std::env::var("KMS_DASHBOARD").is_ok() {
+        let tests = std::process::Command::new("node")
+            .args(["--test", "--test-timeout=120000", "dashboard.test.mjs"])
+            .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/dashboard"))
+            .env("KMS_URL", format!("http://{api}"))
+            .env("KMS_DESTINATION", &scene.destination)
+            .status();
+        assert!(tests.unwrap().success(), "the dashboard");
+    }
+    let job = |dry_run: bool| {
+        let started = Instant::now();
+        let request = json!({"prefix": "asked-", "dry_run": dry_run});
+        let (_, mut job) = ask(api, "POST", "/api/cancel", Some(&request));
+        let path = format!("/api/cancel/{}", job["job"].as_str().unwrap());
+        while job["state"] == "running" {
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            job = get(api, &path).1;
+        }
+        (started.elapsed().as_secs_f64(), job)
+    };
+    let (counted_s, counted) = job(true);
+    println!("{} counted in {counted_s:.2} s", counted["matched"]);
+    std::thread::scope(|threads| {
+        let cancelling = threads.spawn(|| job(false));
+        print_times("many are cancelled", lateness(&scene, "beside"));
+        let (cancelled_s, done) = cancelling.join().unwrap();
+        println!("{} of {} cancelled in {cancelled_s:.2} s: {done}", done["cancelled"], done["matched"]);
+    });
+}
+
+/// Somebody who reads events until this is dropped.
+fn watch(api: SocketAddr) -> std::net::TcpStream {
+    use std::io::{Read as _, Write as _};
+    let stream = std::net::TcpStream::connect(api).unwrap();
+    (&stream).write_all(b"GET /api/events HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+    let mut reading = stream.try_clone().unwrap();
+    std::thread::spawn(move || {
+        let mut buffer = vec![0; 65_536];
+        while reading.read(&mut buffer).is_ok_and(|count| count > 0) {}
+    });
+    stream
 }
 
 /// The answer, and how long it took.
