@@ -1,6 +1,7 @@
 //! What an instance answers over HTTP: metrics and health on one address, the API on another.
 
 pub mod api;
+mod connections;
 mod dashboard;
 mod health;
 mod samples;
@@ -23,6 +24,7 @@ use crate::config::AdminTls;
 use crate::scheduler::status::Status;
 use crate::telemetry::Metrics;
 use crate::version::Version;
+use connections::Doorkeeper;
 
 /// What the answers are about.
 #[derive(Clone, Debug)]
@@ -134,9 +136,10 @@ pub async fn serve(
         .first_request_timeout(REQUEST_PATIENCE);
     server.http_builder().http1().header_read_timeout(REQUEST_PATIENCE);
     let service = router.into_make_service();
+    let door = Doorkeeper::new();
     match tls {
-        None => server.serve(service).await,
-        Some(config) => server.acceptor(OpenSSLAcceptor::new(config)).serve(service).await,
+        None => server.acceptor(door).serve(service).await,
+        Some(config) => server.acceptor(OpenSSLAcceptor::new(config).acceptor(door)).serve(service).await,
     }
     .map_err(ServeError::Serve)
 }

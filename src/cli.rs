@@ -28,6 +28,7 @@ use std::sync::LazyLock;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::admin::ServeError;
 use crate::config::{ConfigError, Loaded, Notice, Settings, Sources};
 use crate::kafka::client::ClientError;
 use crate::kafka::topics::TopicsError;
@@ -132,6 +133,7 @@ fn exit_code(error: &anyhow::Error) -> ExitCode {
         cause.is::<UsageError>()
             || cause.is::<ConfigError>()
             || cause.is::<ClientError>()
+            || matches!(cause.downcast_ref(), Some(ServeError::Tls { .. }))
             || matches!(topics, Some(TopicsError::Client(_) | TopicsError::IllegalName(_)))
     });
     if is_usage { ExitCode::from(2) } else { ExitCode::FAILURE }

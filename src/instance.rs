@@ -65,7 +65,10 @@ pub fn run(settings: Settings, options: RunOptions) -> anyhow::Result<()> {
             stop.store(true, Ordering::Relaxed);
         });
     }
-    run_until(settings, options, &Arc::new(Status::new()), &runtime, &stop)
+    let outcome = run_until(settings, options, &Arc::new(Status::new()), &runtime, &stop);
+    // Whatever still blocks there is nothing that the end has to wait for.
+    runtime.shutdown_background();
+    outcome
 }
 
 /// Runs an instance until `stop` is set, publishing what it does in `status`.
@@ -92,6 +95,7 @@ pub fn run_until(
     };
     serve_http(runtime, listener, admin::router(http), None);
 
+    let tls = admin::tls(&settings.admin.tls)?;
     let api_listener = match settings.admin.listen {
         Some(listen) => {
             let scheme = if settings.admin.tls.is_set() { "https" } else { "http" };
@@ -123,7 +127,6 @@ pub fn run_until(
     let desk = Arc::new(Desk::new(Arc::clone(&observer)));
     if let Some(listener) = api_listener {
         let (desk, status, settings) = (Arc::clone(&desk), Arc::clone(status), Arc::clone(&settings));
-        let tls = admin::tls(&settings.admin.tls)?;
         let of_writer = Arc::clone(&settings);
         let write = move |topic: &str, id: &[u8], value: Option<&[u8]>| {
             let written = connection::write(&of_writer, topic, id, value);

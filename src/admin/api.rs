@@ -82,12 +82,13 @@ impl Api {
         settings: Arc<Settings>,
         write_plainly: WritePlainly,
     ) -> Self {
+        let jobs = Arc::new(Jobs::new(desk.now_ms()));
         Self {
             desk,
             status,
             settings,
             samples: Arc::default(),
-            jobs: Arc::default(),
+            jobs,
             requests: Arc::new(Semaphore::new(REQUESTS)),
             watchers: Arc::new(Semaphore::new(WATCHERS)),
             write_plainly,

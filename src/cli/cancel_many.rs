@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
@@ -29,7 +30,7 @@ pub(super) struct ManyArgs {
     /// Only those due at this moment or earlier
     #[arg(long, value_name = "TIME", value_parser = text::moment, allow_hyphen_values = true, conflicts_with = "ids_from")]
     until: Option<DueTime>,
-    /// Those whose IDs this file lists, one a line; - is standard input
+    /// Those whose IDs this file lists, one a line as `kms list` shows them; - is standard input
     #[arg(long, value_name = "FILE")]
     ids_from: Option<PathBuf>,
     /// Only count them
@@ -42,6 +43,8 @@ pub(super) struct ManyArgs {
 
 /// Listed in one request.
 const LISTED: usize = 5_000;
+/// Times that a job is looked at in vain.
+const LOOKS: usize = 5;
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 pub(super) fn execute(
@@ -106,7 +109,7 @@ fn follow(admin: &AdminArgs, schedule_topic: Option<&str>, request: &Value) -> a
     while job["state"] == "running" {
         #[allow(clippy::disallowed_methods, reason = "between two looks at a job")]
         std::thread::sleep(LOOK_EVERY);
-        job = admin.ask("GET", &path, None, &[], None)?;
+        job = look(admin, &path)?;
         bar.set_length(number(&job, "to_look_at").max(number(&job, "looked_at")));
         bar.set_position(number(&job, "looked_at"));
         bar.set_message(format!(
@@ -117,6 +120,19 @@ fn follow(admin: &AdminArgs, schedule_topic: Option<&str>, request: &Value) -> a
     }
     bar.finish_and_clear();
     Ok(job)
+}
+
+/// An instance that does not answer just now goes on with the job all the same.
+fn look(admin: &AdminArgs, path: &str) -> anyhow::Result<Value> {
+    for _ in 0..LOOKS {
+        if let Ok(job) = admin.ask("GET", path, None, &[], None) {
+            return Ok(job);
+        }
+        #[allow(clippy::disallowed_methods, reason = "between two looks at a job")]
+        std::thread::sleep(Duration::from_secs(1));
+    }
+    let job = path.rsplit('/').next().unwrap_or_default();
+    admin.ask("GET", path, None, &[], None).with_context(|| format!("the job {job} may be running on"))
 }
 
 /// Hidden where standard error is no terminal.

@@ -11,7 +11,7 @@ use super::{print, text};
 
 /// Show a pending schedule
 ///
-/// Asks a running instance, or with --from-kafka reads the schedule topic itself.
+/// Asks a running instance (--admin), or with --from-kafka reads the schedule topic itself (--brokers and the other settings).
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -48,7 +48,7 @@ pub(super) fn execute(args: &GetArgs) -> anyhow::Result<ExitCode> {
         vec!["ID".to_owned(), text::show_bytes(field("id").as_bytes())],
         vec!["due".to_owned(), schedule["time"].as_i64().map_or_else(String::new, text::show_due)],
         vec!["state".to_owned(), field("state")],
-        vec!["topic".to_owned(), field("topic")],
+        vec!["topic".to_owned(), text::show_bytes(field("topic").as_bytes())],
         vec!["key".to_owned(), bytes(&field("key"))],
         vec!["value".to_owned(), schedule["value"].as_str().map_or_else(|| "null".to_owned(), bytes)],
     ];

@@ -15,7 +15,7 @@ use crate::schedule::DueTime;
 
 /// List what is pending, in no particular order
 ///
-/// Asks a running instance, or with --from-kafka reads the schedule topic itself.
+/// Asks a running instance (--admin), or with --from-kafka reads the schedule topic itself (--brokers and the other settings).
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -148,5 +148,6 @@ fn row(schedule: &Value) -> Vec<String> {
     let field = |name: &str| schedule[name].as_str().unwrap_or_default().to_owned();
     let key = text::base64(&field("key")).map_or_else(|_| field("key"), |key| text::show_bytes(&key));
     let due = schedule["time"].as_i64().map_or_else(String::new, text::show_due);
-    vec![text::show_bytes(field("id").as_bytes()), due, field("topic"), key, field("state")]
+    let topic = text::show_bytes(field("topic").as_bytes());
+    vec![text::show_bytes(field("id").as_bytes()), due, topic, key, field("state")]
 }

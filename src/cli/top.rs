@@ -24,7 +24,7 @@ use super::{UsageError, text};
 #[command(after_help = "\
 Examples:
   kms top
-  kms top --admin https://kms-1:9402 --token TOKEN --schedule-topic json-schedules
+  KMS_ADMIN__TOKEN=… kms top --admin https://kms-1:9402 --schedule-topic json-schedules
 
 Exit codes: 0 quit; 1 failed; 2 wrong usage.")]
 pub(super) struct TopArgs {
@@ -96,10 +96,9 @@ struct Seen {
 
 impl Seen {
     fn look(&mut self, api: &ApiArgs) -> anyhow::Result<()> {
-        let stats = api.get("/api/stats", &[])?;
+        self.take(api.get("/api/stats", &[])?);
         self.partitions = api.get("/api/partitions", &[])?;
         self.history = api.get("/api/history", &[("limit", RECENT.to_string())])?;
-        self.take(stats);
         Ok(())
     }
 
@@ -144,7 +143,10 @@ fn draw(frame: &mut Frame<'_>, seen: &Seen) {
     frame.render_widget(Paragraph::new(heading(seen)), head);
     frame.render_widget(Paragraph::new(due_lines(&seen.stats, due.width)).block(block("pending")), due);
     draw_rate(frame, seen, fired);
-    frame.render_widget(Paragraph::new(total_lines(&seen.stats)).block(block("since the start")), done);
+    frame.render_widget(
+        Paragraph::new(total_lines(&seen.stats)).block(block("since the start, and memory")),
+        done,
+    );
     frame.render_widget(partition_table(seen), middle);
     frame.render_widget(recent_table(seen, bottom), bottom);
 }
@@ -188,6 +190,10 @@ fn due_lines(stats: &Value, width: u16) -> Vec<Line<'static>> {
         ])
     }));
     let overdue_ms = number(stats, "oldest_overdue_ms");
+    let aside = number(stats, "set_aside");
+    if aside > 0 {
+        lines.push(Line::styled(format!("{} set aside", grouped(aside)), BAD));
+    }
     if overdue_ms > 0 {
         lines.push(Line::styled(format!("oldest overdue {:.1} s", overdue_ms as f64 / 1_000.0), BAD));
     }
@@ -208,20 +214,22 @@ fn draw_rate(frame: &mut Frame<'_>, seen: &Seen, area: Rect) {
 }
 
 fn total_lines(stats: &Value) -> Vec<Line<'static>> {
-    let mut lines: Vec<Line<'static>> = ["fired", "cancelled", "replaced", "rejected", "set_aside"]
+    let mut lines: Vec<Line<'static>> = ["fired", "cancelled", "replaced", "rejected"]
         .iter()
         .map(|name| {
             let count = number(stats, name);
-            let is_bad = count > 0 && ["rejected", "set_aside"].contains(name);
+            let is_bad = count > 0 && *name == "rejected";
             let style = if is_bad { BAD } else { Style::new() };
-            Line::styled(format!("{:<10} {:>12}", name.replace('_', " "), grouped(count)), style)
+            Line::styled(format!("{name:<10} {:>12}", grouped(count)), style)
         })
         .collect();
-    let resident = number(stats, "resident_bytes") >> 20;
-    let limit = stats["memory_limit_bytes"]
-        .as_u64()
-        .map_or_else(String::new, |limit| format!(" (bound {} MiB)", grouped(limit >> 20)));
-    lines.push(Line::raw(format!("{:<10} {:>8} MiB{limit}", "memory", grouped(resident))));
+    let mib = |bytes: u64| format!("{} MiB", grouped(bytes >> 20));
+    let held = number(stats, "payload_bytes") + number(stats, "structure_bytes");
+    let bound = stats["memory_limit_bytes"].as_u64();
+    let of = bound.map_or_else(String::new, |bound| format!(" of {}", mib(bound)));
+    lines.push(Line::raw(""));
+    lines.push(Line::raw(format!("now: {} resident", mib(number(stats, "resident_bytes")))));
+    lines.push(Line::raw(format!("{}{of} for what is pending", mib(held))));
     lines
 }
 

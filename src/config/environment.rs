@@ -23,6 +23,8 @@ const EARLIER_NAMES: &[(&str, &str)] = &[
 ];
 
 const METRICS_PORT: &str = "OTEL_EXPORTER_PROMETHEUS_PORT";
+/// What commands take for themselves: which instance they ask.
+const OF_COMMANDS: [&str; 2] = ["KMS_ADMIN_URL", "KMS_ADMIN_CA"];
 const JSON_LOG: &str = "KMS_LOGGING_LOGSTASH";
 /// Read where the command line is, for `--config`.
 const FILE: &str = "KMS_CONFIG";
@@ -80,6 +82,7 @@ pub(super) fn merge(layers: &mut Layers, variables: &[(String, String)]) -> Resu
 
     let known = |name: &str| {
         [JSON_LOG, FILE].contains(&name)
+            || OF_COMMANDS.contains(&name)
             || keys.iter().any(|(of_key, _)| of_key == name)
             || EARLIER_NAMES.iter().any(|(earlier, _)| *earlier == name)
     };

@@ -13,9 +13,6 @@ use super::fire::TOMBSTONE_OVERHEAD_BYTES;
 use super::runner::{Interrupted, Runner, SLICE};
 use super::transaction::{Decision, Laps};
 
-/// Tombstones in a transaction: a few milliseconds of work.
-const AT_ONCE: usize = 1_000;
-
 /// The tombstones of one transaction.
 struct Chosen {
     /// How many of what is left to do they stand for: what needs no tombstone is passed over.
@@ -38,28 +35,29 @@ enum Tried {
 impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
     /// Writes the tombstones of one transaction; answers the command when there is nothing left to do.
     pub(super) fn cancel_some(&mut self, mut command: Command) -> Result<(), Interrupted> {
-        let is_begun = command.deadline_ms == u64::MAX;
+        if command.answer.is_closed() {
+            // Whoever asked has given up on it, and may have written some of the IDs anew.
+            return Ok(());
+        }
         let Action::CancelMany(many) = &mut command.action else { unreachable!("what this is called for") };
-        let chosen = self.choose(many);
+        let (chosen, is_begun) = (self.choose(many), many.is_begun());
         match self.write_tombstones(&chosen) {
             Ok(Tried::Written { cancelled }) => {
-                many.advance(chosen.done, cancelled);
-                // Begun, it is carried through.
-                command.deadline_ms = u64::MAX;
+                many.advance(chosen.done, chosen.ids.len(), cancelled);
             }
             Ok(Tried::Overruled) => many.shrink(chosen.ids.len()),
+            // Of fewer, others' records come less often between.
+            Ok(Tried::NotNow) if !self.is_blocked() => many.shrink(chosen.ids.len()),
             Ok(Tried::NotNow) => {}
             Err((interrupted, may_be_committed)) => {
                 match &interrupted {
-                    Interrupted::Transaction(error) if error.kind == Kind::Abortable && !is_begun => {
+                    Interrupted::Transaction(error)
+                        if error.kind == Kind::Abortable && !is_begun && !may_be_committed =>
+                    {
                         answer(command, Answer::Refused(error.to_string()));
                     }
                     // Not committed for certain: once more, after the partition was taken over again.
-                    Interrupted::Transaction(error)
-                        if error.kind != Kind::Abortable
-                            && !may_be_committed
-                            && self.settings.mode == Mode::Transactional =>
-                    {
+                    Interrupted::Transaction(error) if error.kind != Kind::Abortable && !may_be_committed => {
                         self.waiting.push_front(command);
                     }
                     // Nobody knows how many of them were written, so there is no answer.
@@ -88,9 +86,14 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
                 chosen.done += 1;
                 continue;
             }
-            bytes += version.id.len() + TOMBSTONE_OVERHEAD_BYTES;
-            let is_full =
-                chosen.ids.len() >= AT_ONCE.min(many.at_once()) || bytes > self.settings.max_own_bytes;
+            let own_bytes = version.id.len() + TOMBSTONE_OVERHEAD_BYTES;
+            if own_bytes > self.settings.max_record_bytes {
+                // No producer sends its tombstone.
+                chosen.done += 1;
+                continue;
+            }
+            bytes += own_bytes;
+            let is_full = chosen.ids.len() >= many.at_once() || bytes > self.settings.max_own_bytes;
             if is_full && !chosen.ids.is_empty() {
                 break;
             }
@@ -110,7 +113,8 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
             return Ok(Tried::Written { cancelled: 0 });
         }
         match self.settings.mode {
-            Mode::Plain => self.write_tombstones_plainly(ids).map_err(|interrupted| (interrupted, false)),
+            // What was sent before the error may be there.
+            Mode::Plain => self.write_tombstones_plainly(ids).map_err(|interrupted| (interrupted, true)),
             Mode::Transactional => {
                 let mut cancelled = 0;
                 let decision = self.decide_on_tombstones(ids, |this| {

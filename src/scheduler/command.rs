@@ -17,7 +17,8 @@ use crate::engine::View;
 pub use crate::engine::{EntryState, ListCursor};
 use crate::schedule::{Format, HeadersBuf};
 
-/// Something asked of a shard. Dropping the receiver of the answer abandons nothing: the command still runs.
+/// Something asked of a shard. Dropping the receiver of the answer abandons nothing: the command still runs, but for one that
+/// cancels many, of which no more is done then.
 #[derive(Debug)]
 pub struct Command {
     /// The schedule ID: the record key. Of a [listing](Action::List): empty.
@@ -77,7 +78,7 @@ impl Action {
 }
 
 /// A version of a schedule, by its place in the log.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Version {
     /// The schedule ID.
     pub id: Vec<u8>,
@@ -97,13 +98,28 @@ pub struct CancelMany {
     cancelled: usize,
     /// How many are tried at once.
     at_once: usize,
+    /// Whether any tombstone was written: then it is carried through, however long it takes.
+    is_begun: bool,
 }
 
 impl CancelMany {
     /// All of them to do.
     #[must_use]
     pub fn new(versions: Vec<Version>, only_these_versions: bool) -> Self {
-        Self { left: versions.into(), only_these_versions, cancelled: 0, at_once: usize::MAX }
+        Self {
+            left: versions.into(),
+            only_these_versions,
+            cancelled: 0,
+            at_once: Self::AT_ONCE,
+            is_begun: false,
+        }
+    }
+
+    /// Tombstones in a transaction, at most: a few milliseconds of work.
+    pub const AT_ONCE: usize = 500;
+
+    pub(super) fn is_begun(&self) -> bool {
+        self.is_begun
     }
 
     /// How many are tried at once.
@@ -116,10 +132,12 @@ impl CancelMany {
         self.at_once = (tried / 2).max(1);
     }
 
-    /// The first ones are done, and so many of them were pending.
-    pub(super) fn advance(&mut self, done: usize, cancelled: usize) {
+    /// The first ones are done, with so many tombstones, and so many of them were pending.
+    pub(super) fn advance(&mut self, done: usize, tombstones: usize, cancelled: usize) {
         self.left.drain(..done);
+        self.at_once = (self.at_once * 2).min(Self::AT_ONCE);
         self.cancelled += cancelled;
+        self.is_begun |= tombstones > 0;
     }
 
     /// How many were cancelled, so far.

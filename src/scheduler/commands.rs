@@ -62,7 +62,8 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
     }
 
     fn is_expired(&self, command: &Command) -> bool {
-        self.clock.monotonic_ms() > command.deadline_ms
+        let is_begun = matches!(&command.action, Action::CancelMany(many) if many.is_begun());
+        !is_begun && self.clock.monotonic_ms() > command.deadline_ms
     }
 
     /// Answers the commands that write nothing, which another producer's open transaction does not hold up.
@@ -83,14 +84,12 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
                         Err(error) => answer(command, Answer::Refused(error.to_string())),
                     }
                 }
-                Action::List(_) | Action::ListVersions(_) => self.walks.push_back(command),
+                Action::List(_) | Action::ListVersions(_) | Action::Recall(_) => {
+                    self.walks.push_back(command);
+                }
                 Action::CountDue(within_ms) => {
                     let due = self.count_due(within_ms);
                     answer(command, Answer::Due(due));
-                }
-                Action::Recall(recall) => {
-                    let events = self.applier.history.recall(recall);
-                    answer(command, Answer::Recalled(events));
                 }
                 Action::Cancel | Action::CancelAnyway | Action::Reschedule { .. } | Action::CancelMany(_) => {
                     self.waiting.push_back(command);
@@ -115,6 +114,10 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
                 let of = |view: &View<'_>| Version { id: view.id.to_vec(), offset: view.offset };
                 let page = self.list(listing, of, |version| version.id.len());
                 answer(walk, Answer::Versions(page));
+            }
+            Action::Recall(recall) => {
+                let events = self.applier.history.recall(recall);
+                answer(walk, Answer::Recalled(events));
             }
             _ => unreachable!("no other action is a walk"),
         }

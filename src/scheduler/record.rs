@@ -106,7 +106,9 @@ impl Applier {
     /// The headers of a record that says what this version says, and something new: its own, but it repeats nothing.
     pub(super) fn new_version_headers(view: &View<'_>, out: &mut HeadersBuf) {
         out.clear();
-        for header in view.record_headers.iter().filter(|header| header.name != REPEATS_HEADER) {
+        for header in
+            view.record_headers.iter().filter(|header| !header.name.eq_ignore_ascii_case(REPEATS_HEADER))
+        {
             out.push(header.name, header.value);
         }
     }

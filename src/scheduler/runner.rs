@@ -93,7 +93,7 @@ pub struct Runner<L, T, C> {
     /// A command whose record was appended at this offset in a transaction of unknown outcome.
     pub(super) unresolved: Option<(i64, Command)>,
     /// Everything below is applied, own records that were committed included, whatever is read again.
-    pub(super) own_applied: i64,
+    pub(super) applied_below: i64,
     /// Where the last record lies that was written outside of any transaction; −1: there is none.
     pub(super) written_plainly: i64,
     /// Versions that an acknowledgement of an older one overtook; to be written again.
@@ -160,7 +160,7 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
             waiting: VecDeque::new(),
             walks: VecDeque::new(),
             unresolved: None,
-            own_applied: 0,
+            applied_below: 0,
             written_plainly: -1,
             repairs: VecDeque::new(),
             repair_offsets: HashMap::new(),
@@ -402,7 +402,7 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
     pub(super) fn read(&mut self, wait: Duration) -> Result<(), Interrupted> {
         let now = Now { wall_ms: self.clock.now_ms(), monotonic_ms: self.clock.monotonic_ms() };
         let Self { log, shard, applier, counters, repairs, repair_offsets, unresolved, last_end, .. } = self;
-        let own_applied = self.own_applied;
+        let applied_below = self.applied_below;
         let (mut resolved, mut records) = (false, 0);
         let result = log.read(wait, READ_BUDGET, &mut |item| match item {
             LogItem::End(offset) => {
@@ -416,7 +416,7 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
             LogItem::Ahead(keys) => shard.warm(keys),
             // Where a transaction leaves no marker in the log, as on the embedded stand-in, a command's record may be read only
             // after what it scheduled has fired: it would fire again.
-            LogItem::Record(record) if record.offset < own_applied => {}
+            LogItem::Record(record) if record.offset < applied_below => {}
             LogItem::Record(record) => {
                 records += 1;
                 if let Some(Applied::Overtaken(handle)) = applier.apply(&record, shard, counters, now)

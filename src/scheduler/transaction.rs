@@ -272,7 +272,7 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
     pub(super) fn apply_own(&mut self, offset: i64, id: &[u8], value: Option<&[u8]>, headers: Headers<'_>) {
         let record = LogRecord { offset, key: Some(id), value, headers };
         let now = Now { wall_ms: self.clock.now_ms(), monotonic_ms: self.clock.monotonic_ms() };
-        self.own_applied = offset + 1;
+        self.applied_below = offset + 1;
         self.applier.apply(&record, &mut self.shard, &self.counters, now);
     }
 }

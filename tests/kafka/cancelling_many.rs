@@ -137,7 +137,7 @@ fn a_version_that_is_not_asked_for_is_left_alone_however_the_race_ends() {
         "many-race: {COUNT} schedules, {} moved elsewhere meanwhile, {cancelled} cancelled",
         replaced.count()
     );
-    assert!(cancelled > 0);
+    assert!((1..COUNT).contains(&cancelled), "some are cancelled and some are not");
 }
 
 #[test]
@@ -157,6 +157,7 @@ fn what_fires_meanwhile_fires_once_and_is_not_counted() {
     let fired = (0..COUNT).filter(|n| scene.count_of(&payload(&id(*n), 1)) > 0).count();
     println!("many-firing: {fired} fired, {cancelled} cancelled of {} that matched", done["matched"]);
     assert_eq!(fired + cancelled, COUNT, "{done}");
+    assert!(fired > 0 && cancelled > 0, "some fire before they are cancelled and some do not");
     scene.assert_everything_fired_once(&scene.settings());
 }
 

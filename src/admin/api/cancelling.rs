@@ -4,7 +4,7 @@
 //! that matches is cancelled in verified transactions that take turns with what is due. Jobs are this process' alone: after
 //! an end of it, ask for the rest again.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,16 +16,16 @@ use axum::response::{IntoResponse, Json, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::error::ApiError;
+use super::error::{self, ApiError};
 use super::partitions::Coverage;
-use super::question::{Parsed, TopicParameter, parameters};
+use super::question::{Parsed, Place, TopicParameter, parameters};
 use super::schedule::moment_of;
 use super::writing::{Body, read};
 use super::{Api, id};
 use crate::scheduler::command::{Action, Answer, CancelMany, ListCursor, Listing, Page, Version};
 
-/// Schedules cancelled with one command to a shard.
-const TOGETHER: usize = 500;
+/// Schedules cancelled with one command to a shard: one transaction, as a rule.
+const TOGETHER: usize = CancelMany::AT_ONCE;
 /// IDs in a list, at most.
 const LISTED: usize = 10_000;
 /// Jobs at a time.
@@ -35,6 +35,8 @@ const REMEMBERED: usize = 100;
 /// A partition that is busy, or is being taken over again, is waited for.
 const PAUSE: Duration = Duration::from_millis(500);
 const PAUSES: usize = 240;
+/// A page whose outcome stays unknown is tried so often.
+const REPEATS: usize = 10;
 
 /// What is to be cancelled.
 #[derive(Debug, Default, Deserialize)]
@@ -54,8 +56,10 @@ enum Wanted {
 }
 
 /// The jobs of this instance.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Jobs {
+    /// In the names of jobs, so that those of another life of the process are called otherwise.
+    born_ms: i64,
     known: Mutex<Known>,
 }
 
@@ -184,16 +188,21 @@ impl Request {
 }
 
 impl Jobs {
+    pub(super) fn new(born_ms: i64) -> Self {
+        Self { born_ms, known: Mutex::default() }
+    }
+
     fn start(&self, begin: impl FnOnce(String) -> Progress) -> Result<Arc<Job>, ApiError> {
         let mut known = self.known();
         let running = known.jobs.iter().filter(|job| job.progress().state == JobState::Running).count();
         if running >= RUNNING {
             let message = format!("{running} such jobs are running already");
-            return Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "busy", message)
+            return Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, error::BUSY, message)
                 .hint("wait for one, or stop one: DELETE /api/cancel/{job}"));
         }
         known.started += 1;
-        let progress = Mutex::new(begin(known.started.to_string()));
+        let name = format!("{:x}-{}", self.born_ms, known.started);
+        let progress = Mutex::new(begin(name));
         let job = Arc::new(Job { progress, is_to_stop: AtomicBool::new(false) });
         known.jobs.push_back(Arc::clone(&job));
         if known.jobs.len() > REMEMBERED
@@ -277,8 +286,9 @@ impl Api {
         for partition in owned {
             let term = self.desk.term(topic, partition);
             let mut next = Some(ListCursor::default());
-            // Of the page that comes next, how many may have been cancelled already.
-            let mut uncertain = 0;
+            // What may have been cancelled, and is still in the log before the walk's place if it was not.
+            let mut uncertain: HashSet<Version> = HashSet::new();
+            let mut repeats = 0;
             while let Some(from) = next {
                 if job.is_to_stop() {
                     return Ok(());
@@ -293,24 +303,25 @@ impl Api {
                 if self.desk.term(topic, partition) != term {
                     break;
                 }
-                let found = page.found.len() as u64;
-                // What is still there was not cancelled.
-                let not_cancelled = found.min(uncertain);
+                // What is still there was not cancelled, and has been counted as a match.
+                let not_cancelled =
+                    page.found.iter().filter(|version| uncertain.contains(version)).count() as u64;
                 {
                     let mut progress = job.progress();
                     progress.uncertain -= not_cancelled;
-                    progress.matched += found - not_cancelled;
+                    progress.matched += page.found.len() as u64 - not_cancelled;
                 }
-                uncertain = 0;
+                uncertain.clear();
                 let Page { found: versions, looked_at, next: after } = page;
                 if !job.is_dry() && !versions.is_empty() {
-                    let action = Action::CancelMany(CancelMany::new(versions, only_these_versions));
-                    match self.ask_patiently(topic, partition, &action).await {
+                    let many = CancelMany::new(versions.clone(), only_these_versions);
+                    match self.ask_patiently(topic, partition, &Action::CancelMany(many)).await {
                         Ok(Answer::Cancelled(cancelled)) => job.progress().cancelled += cancelled as u64,
                         Ok(other) => return Err(ApiError::wrong_answer(&other)),
-                        Err(error) if error.is_outcome_unknown() => {
-                            uncertain = found;
-                            job.progress().uncertain += found;
+                        Err(error) if error.is_outcome_unknown() && repeats < REPEATS => {
+                            job.progress().uncertain += versions.len() as u64;
+                            uncertain = versions.into_iter().collect();
+                            repeats += 1;
                             pause().await;
                             continue;
                         }
@@ -319,6 +330,7 @@ impl Api {
                     }
                 }
                 job.progress().looked_at += looked_at as u64;
+                repeats = 0;
                 next = after;
             }
             if next.is_some() {
@@ -337,8 +349,7 @@ impl Api {
                 if job.is_to_stop() {
                     return Ok(());
                 }
-                let place = match self.place(&TopicParameter::named(Some(topic.to_owned())), id.clone()).await
-                {
+                let place = match self.place_patiently(topic, id).await {
                     Ok(place) => Some(place),
                     // Another instance's to cancel: not matched.
                     Err(error) if error.is_elsewhere() => None,
@@ -355,17 +366,31 @@ impl Api {
                 continue;
             }
             for (partition, versions) in by_partition {
-                let count = versions.len() as u64;
+                let count = versions.iter().filter(|version| version.offset >= 0).count() as u64;
                 let action = Action::CancelMany(CancelMany::new(versions, false));
                 match self.ask_patiently(topic, partition, &action).await {
                     Ok(Answer::Cancelled(cancelled)) => job.progress().cancelled += cancelled as u64,
                     Ok(other) => return Err(ApiError::wrong_answer(&other)),
                     Err(error) if error.is_outcome_unknown() => job.progress().uncertain += count,
+                    Err(error) if error.is_elsewhere() => {
+                        job.progress().partitions.lose(partition, "given up before all of it was cancelled");
+                    }
                     Err(error) => return Err(error),
                 }
             }
         }
         Ok(())
+    }
+
+    async fn place_patiently(&self, topic: &str, id: &[u8]) -> Result<Place, ApiError> {
+        let topic = TopicParameter::named(Some(topic.to_owned()));
+        for _ in 0..PAUSES {
+            match self.place(&topic, id.to_vec()).await {
+                Err(error) if error.may_pass() => pause().await,
+                answered => return answered,
+            }
+        }
+        self.place(&topic, id.to_vec()).await
     }
 
     /// Asks a shard until it answers; what was written, or may have been, is not asked for again.
@@ -429,7 +454,7 @@ mod tests {
 
     #[test]
     fn a_few_jobs_run_and_the_last_ones_are_remembered() {
-        let jobs = Jobs::default();
+        let jobs = Jobs::new(255);
         let running: Vec<_> = (0..RUNNING).map(|_| jobs.start(progress).unwrap()).collect();
         assert!(jobs.start(progress).is_err());
         running[1].end(Ok(()));
@@ -437,8 +462,8 @@ mod tests {
             jobs.start(progress).unwrap().end(Ok(()));
         }
         assert_eq!(jobs.known().jobs.len(), REMEMBERED);
-        assert!(jobs.find("1").is_ok(), "it is running");
-        assert!(jobs.find("2").is_err(), "it ended long ago");
+        assert!(jobs.find("ff-1").is_ok(), "it is running");
+        assert!(jobs.find("ff-2").is_err(), "it ended long ago");
         running[0].is_to_stop.store(true, Ordering::Relaxed);
         running[0].end(Ok(()));
         assert_eq!(running[0].look().state, JobState::Stopped);

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::Api;
 use super::error::ApiError;
-use super::partitions::Coverage;
+use super::partitions::{Coverage, NO_ANSWER};
 use super::question::{Parsed, TopicParameter, parameters};
 use crate::scheduler::command::{Action, Answer};
 
@@ -60,18 +60,20 @@ pub(super) async fn due(
     topic: Parsed<TopicParameter>,
 ) -> Result<Json<Outlook>, ApiError> {
     let (topic, _) = api.topic(&parameters(topic)?)?;
-    let partitions = api.coverage(&topic).await?;
+    let mut partitions = api.coverage(&topic).await?;
     // The last one holds all there is.
     let edges: Vec<i64> = EDGES_MS.into_iter().chain([i64::MAX]).collect();
-    let asked = partitions
+    let asked: Vec<_> = partitions
         .owned()
         .iter()
-        .map(|&partition| api.ask(&topic, partition, Vec::new(), Action::CountDue(edges.clone())));
+        .map(|&partition| api.ask(&topic, partition, Vec::new(), Action::CountDue(edges.clone())))
+        .collect();
     let mut within = vec![0; edges.len()];
-    for answer in join_all(asked).await {
-        match answer? {
-            Answer::Due(counts) => within.iter_mut().zip(counts).for_each(|(all, count)| *all += count),
-            other => return Err(ApiError::wrong_answer(&other)),
+    for (answer, partition) in join_all(asked).await.into_iter().zip(partitions.owned().to_vec()) {
+        match answer {
+            Ok(Answer::Due(counts)) => within.iter_mut().zip(counts).for_each(|(all, count)| *all += count),
+            Ok(other) => return Err(ApiError::wrong_answer(&other)),
+            Err(_) => partitions.lose(partition, NO_ANSWER),
         }
     }
     let now = api.now_ms();

@@ -81,11 +81,11 @@ impl std::fmt::Display for ApiError {
 
 impl From<NotTaken> for ApiError {
     fn from(not_taken: NotTaken) -> Self {
-        let code = match not_taken {
-            NotTaken::Full => BUSY,
-            NotTaken::Ended => NOT_OWNED,
+        let (status, code) = match not_taken {
+            NotTaken::Full => (StatusCode::SERVICE_UNAVAILABLE, BUSY),
+            NotTaken::Ended => (StatusCode::MISDIRECTED_REQUEST, NOT_OWNED),
         };
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, code, not_taken.to_string())
+        Self::new(status, code, not_taken.to_string())
     }
 }
 

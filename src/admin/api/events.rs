@@ -11,16 +11,18 @@ use futures_util::future::join_all;
 use futures_util::stream::{self, Stream};
 use serde_json::json;
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::{Interval, MissedTickBehavior, interval};
+use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
 
 use super::Api;
-use super::error::ApiError;
+use super::error::{self, ApiError};
 use super::history::{EventJson, sort};
 use super::partitions::Stats;
 use super::question::{Parsed, TopicParameter, parameters};
 use crate::scheduler::command::Recall;
 
 const EVERY: Duration = Duration::from_secs(1);
+/// A partition that takes longer than this to tell what happened is asked again the next time.
+const PATIENCE: Duration = Duration::from_secs(1);
 /// Of what happened in a second, the newest.
 const EVENTS: usize = 50;
 
@@ -31,6 +33,8 @@ struct Watcher {
     ticks: Interval,
     /// What is to be sent before the next tick.
     ready: VecDeque<ServerEvent>,
+    /// Whether what happened is to be asked for, after the figures were sent.
+    is_to_ask: bool,
     /// By partition, in which term of owning it, and the last event that was sent.
     sent: HashMap<i32, (u64, u64)>,
     _permit: OwnedSemaphorePermit,
@@ -43,14 +47,21 @@ pub(super) async fn events(
     let (topic, _) = api.topic(&parameters(topic)?)?;
     let Ok(permit) = api.watchers.clone().try_acquire_owned() else {
         let message = "as many watch this instance as it serves";
-        return Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "busy", message)
+        return Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, error::BUSY, message)
             .hint("close some of them, or ask for /api/stats now and then"));
     };
     #[allow(clippy::disallowed_methods, reason = "how often somebody is told, nothing about schedules")]
     let mut ticks = interval(EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let watcher =
-        Watcher { api, topic, ticks, ready: VecDeque::new(), sent: HashMap::new(), _permit: permit };
+    let watcher = Watcher {
+        api,
+        topic,
+        ticks,
+        ready: VecDeque::new(),
+        is_to_ask: false,
+        sent: HashMap::new(),
+        _permit: permit,
+    };
     Ok(Sse::new(stream::unfold(watcher, |mut watcher| async move {
         let event = watcher.next().await;
         Some((Ok(event), watcher))
@@ -63,9 +74,13 @@ impl Watcher {
             if let Some(event) = self.ready.pop_front() {
                 return event;
             }
-            self.ticks.tick().await;
-            let stats = json!(Stats::of(&self.api));
-            self.ready.push_back(ServerEvent::default().event("stats").data(stats.to_string()));
+            if !self.is_to_ask {
+                self.ticks.tick().await;
+                self.is_to_ask = true;
+                let stats = json!(Stats::of(&self.api));
+                return ServerEvent::default().event("stats").data(stats.to_string());
+            }
+            self.is_to_ask = false;
             let events = self.news().await;
             if !events.is_empty() {
                 let data = json!({ "events": events }).to_string();
@@ -84,11 +99,11 @@ impl Watcher {
             let after = known.map_or(0, |(_, number)| *number);
             let recall = Recall { kind: None, prefix: Vec::new(), after, limit: EVENTS };
             let recalled = api.recall(topic, partition, recall);
-            Some(async move { (partition, term, recalled.await) })
+            Some(async move { (partition, term, timeout(PATIENCE, recalled).await) })
         });
         let mut news = Vec::new();
         for (partition, term, recalled) in join_all(asked).await {
-            let Ok(events) = recalled else { continue };
+            let Ok(Ok(events)) = recalled else { continue };
             if let Some(newest) = events.first() {
                 sent.insert(partition, (term, newest.number));
             }

@@ -11,6 +11,9 @@ use super::Api;
 use super::error::{self, ApiError};
 use crate::config::Admin;
 
+/// What browsers say of who asks.
+const SEC_FETCH_SITE: header::HeaderName = header::HeaderName::from_static("sec-fetch-site");
+
 pub(super) async fn guard(State(api): State<Api>, request: Request, next: Next) -> Response {
     let mut response = match check(&api.settings.admin, request.method(), request.headers()) {
         Ok(()) => match api.requests.try_acquire() {
@@ -52,6 +55,14 @@ fn check(admin: &Admin, method: &Method, headers: &HeaderMap) -> Result<(), ApiE
     } else if !text(header::AUTHORIZATION).is_some_and(|given| has_token(given, admin.token.reveal())) {
         return Err(ApiError::new(StatusCode::UNAUTHORIZED, "unauthorized", "the token is missing or wrong")
             .hint("send the header `Authorization: Bearer TOKEN` with what admin.token is"));
+    }
+    // Of pages, only the dashboard asks; others could read nothing, but keep the instance busy.
+    if text(SEC_FETCH_SITE).is_some_and(|site| !["same-origin", "none"].contains(&site)) {
+        return Err(ApiError::new(
+            StatusCode::FORBIDDEN,
+            "foreign_origin",
+            "a page of another origin may not ask",
+        ));
     }
     if matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS) {
         return Ok(());

@@ -6,7 +6,7 @@ use futures_util::future::join_all;
 use serde::{Deserialize, Serialize};
 
 use super::error::ApiError;
-use super::partitions::Coverage;
+use super::partitions::{Coverage, NO_ANSWER};
 use super::question::{Parsed, Place, TopicParameter, parameters};
 use super::{Api, id};
 use crate::scheduler::command::{Action, Answer, Event, EventKind, Recall};
@@ -87,12 +87,18 @@ pub(super) async fn history(
     let kind = asked.kind.filter(|kind| !kind.is_empty()).map(|kind| parse_kind(&kind)).transpose()?;
     let prefix = asked.prefix.as_deref().map(id::parse).transpose()?.unwrap_or_default();
     let (topic, _) = api.topic(&TopicParameter::named(asked.schedule_topic))?;
-    let partitions = api.coverage(&topic).await?;
+    let mut partitions = api.coverage(&topic).await?;
     let recall = Recall { kind, prefix, after: 0, limit };
-    let asked = partitions.owned().iter().map(|&partition| api.recall(&topic, partition, recall.clone()));
+    let asked: Vec<_> =
+        partitions.owned().iter().map(|&partition| api.recall(&topic, partition, recall.clone())).collect();
     let mut events = Vec::new();
-    for (answer, &partition) in join_all(asked).await.into_iter().zip(partitions.owned()) {
-        events.extend(answer?.into_iter().map(|event| EventJson::of(event, partition)));
+    for (answer, partition) in join_all(asked).await.into_iter().zip(partitions.owned().to_vec()) {
+        match answer {
+            Ok(of_partition) => {
+                events.extend(of_partition.into_iter().map(|event| EventJson::of(event, partition)));
+            }
+            Err(_) => partitions.lose(partition, NO_ANSWER),
+        }
     }
     sort(&mut events);
     events.truncate(limit);

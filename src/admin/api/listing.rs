@@ -50,6 +50,8 @@ impl Parameters {
 #[derive(Debug, Serialize)]
 pub(super) struct Page {
     schedules: Vec<ScheduleJson>,
+    /// How many schedules were looked at for it.
+    looked_at: usize,
     next_cursor: Option<String>,
     partitions: Coverage,
 }
@@ -95,7 +97,8 @@ pub(super) async fn list(State(api): State<Api>, asked: Parsed<Parameters>) -> R
     let prefix = asked.prefix.as_deref().map(id::parse).transpose()?.unwrap_or_default();
     let partitions = api.coverage(&topic).await?;
 
-    let (mut bytes, mut schedules, mut next) = (0, Vec::new(), begin(&api, &topic, asked.cursor.as_deref())?);
+    let (mut bytes, mut looked_at, mut schedules, mut next) =
+        (0, 0, Vec::new(), begin(&api, &topic, asked.cursor.as_deref())?);
     while let Some(cursor) = next
         && schedules.len() < limit
         && bytes < BYTES
@@ -112,6 +115,7 @@ pub(super) async fn list(State(api): State<Api>, asked: Parsed<Parameters>) -> R
             Answer::Page(page) => page,
             other => return Err(ApiError::wrong_answer(&other)),
         };
+        looked_at += page.looked_at;
         bytes += page.found.iter().map(FoundSchedule::bytes).sum::<usize>();
         schedules.extend(page.found.iter().map(|found| ScheduleJson::of(found, &topic, cursor.partition)));
         next = match page.next {
@@ -119,7 +123,7 @@ pub(super) async fn list(State(api): State<Api>, asked: Parsed<Parameters>) -> R
             None => api.first_after(&topic, cursor.partition),
         };
     }
-    Ok(Json(Page { schedules, next_cursor: next.map(Cursor::encode), partitions }))
+    Ok(Json(Page { schedules, looked_at, next_cursor: next.map(Cursor::encode), partitions }))
 }
 
 /// Where a walk goes on; `None`: there is nothing to walk over.

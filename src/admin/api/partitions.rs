@@ -12,6 +12,9 @@ use crate::scheduler::status::{DueWindow, Label, PartitionStatus, Phase, TopicCo
 use crate::telemetry::resident_bytes;
 use crate::version::Version;
 
+/// Why a partition that can be asked is not in an answer.
+pub(super) const NO_ANSWER: &str = "it did not answer in time";
+
 /// Which partitions of a topic an answer is about.
 #[derive(Clone, Debug, Default, Serialize)]
 pub(super) struct Coverage {
@@ -35,6 +38,7 @@ impl Coverage {
     /// It could not be asked to the end.
     pub(super) fn lose(&mut self, partition: i32, why: &'static str) {
         self.owned.retain(|&owned| owned != partition);
+        self.missing.retain(|missing| missing.partition != partition);
         self.missing.push(Missing { partition, why });
     }
 }

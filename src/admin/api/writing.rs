@@ -148,8 +148,11 @@ pub(super) async fn reschedule(
 
 pub(super) fn read(body: Body) -> Result<Bytes, ApiError> {
     body.map_err(|error| {
-        let code = if error.status() == StatusCode::PAYLOAD_TOO_LARGE { "too_large" } else { "unreadable" };
-        ApiError::new(error.status(), code, error.body_text())
+        if error.status() == StatusCode::PAYLOAD_TOO_LARGE {
+            return ApiError::new(error.status(), "too_large", error.body_text());
+        }
+        let message = "the body did not come, or stopped on its way";
+        ApiError::new(StatusCode::REQUEST_TIMEOUT, "slow_body", message)
     })
 }
 
@@ -177,12 +180,17 @@ impl Api {
         value: Option<Vec<u8>>,
     ) -> Result<Answered, ApiError> {
         let (topic, _) = self.topic(topic)?;
-        let Ok(_permit) = self.plain_writes.try_acquire() else {
+        let Ok(permit) = self.plain_writes.clone().try_acquire_owned() else {
             let message = "other such writes are under way";
             return Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, error::BUSY, message));
         };
         let (write, to, key) = (self.write_plainly.clone(), topic.clone(), id.clone());
-        let written = tokio::task::spawn_blocking(move || write(&to, &key, value.as_deref())).await;
+        let write = move || {
+            // Held until it is done, also if nobody waits for it any more.
+            let _permit = permit;
+            write(&to, &key, value.as_deref())
+        };
+        let written = tokio::task::spawn_blocking(write).await;
         let (partition, offset) = written.unwrap_or_else(|error| Err(error.to_string())).map_err(|why| {
             let message = format!("{why}; it may or may not have been written");
             ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "cluster_unavailable", message)

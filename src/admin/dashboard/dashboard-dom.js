@@ -1,123 +1,151 @@
-// Building the page, and writing figures for people.
-//
-// Whatever comes from the API goes into text nodes and properties, never into HTML: an ID may be a script tag.
+// Making elements. Data becomes a text node or an attribute that nothing executes, never markup: there is no other way in
+// these files to put anything on the page.
 
-/** An element with properties (`class`, `on…`, or attributes) and children: nodes or text. */
-export function el(tag, properties = {}, ...children) {
+/// An element. Of `properties`: `on` has listeners, `vars` custom properties of its style (the page's policy forbids style
+/// attributes), the rest are attributes; those that are `false`, `null` or `undefined` are left out.
+export function h(tag, properties = {}, ...children) {
   const element = document.createElement(tag);
   for (const [name, value] of Object.entries(properties)) {
-    if (value === undefined || value === null || value === false) continue;
-    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
-    else if (name === "class") element.className = value;
-    else element.setAttribute(name, value === true ? "" : value);
+    if (name === "on") for (const [type, listener] of Object.entries(value)) element.addEventListener(type, listener);
+    else if (name === "vars") for (const [variable, to] of Object.entries(value)) element.style.setProperty(variable, to);
+    else if (value === true) element.setAttribute(name, "");
+    else if (value !== false && value !== null && value !== undefined) element.setAttribute(name, value);
   }
-  element.append(...children.filter((child) => child !== null && child !== undefined));
+  element.append(...present(children));
   return element;
 }
 
-export const $ = (id) => document.getElementById(id);
+/// Puts other children in the place of what there is.
+export function fill(element, ...children) {
+  element.replaceChildren(...present(children));
+}
 
-const GROUPED = new Intl.NumberFormat("en");
-const COMPACT = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 });
+/// Writes a text only where it is another: what did not change is not laid out again, and stays selected.
+export function setText(element, text) {
+  if (element.textContent !== text) element.textContent = text;
+}
 
-/** `1,234,567` */
-export const grouped = (number) => GROUPED.format(number);
-
-/** `1.2M`; small numbers as they are. */
-export const compact = (number) => (Math.abs(number) < 10_000 ? GROUPED.format(number) : COMPACT.format(number));
-
-export function bytes(count) {
-  const units = ["B", "KiB", "MiB", "GiB", "TiB"];
-  let unit = 0;
-  while (count >= 1024 && unit < units.length - 1) {
-    count /= 1024;
-    unit += 1;
+/// Text as it is, but for characters that would not be seen, or would make other text look different: those are shown by
+/// number. An ID is not what it seems otherwise.
+export function visible(text) {
+  const pieces = document.createDocumentFragment();
+  let from = 0;
+  for (const match of text.matchAll(UNSEEN)) {
+    pieces.append(text.slice(from, match.index));
+    const number = match[0].codePointAt(0).toString(16).toUpperCase().padStart(4, "0");
+    pieces.append(h("span", { class: "unseen" }, `U+${number}`));
+    from = match.index + match[0].length;
   }
-  return `${count < 10 && unit > 0 ? count.toFixed(1) : Math.round(count)} ${units[unit]}`;
+  pieces.append(text.slice(from));
+  return pieces;
 }
 
-const UNITS = [["y", 31_536_000], ["d", 86_400], ["h", 3_600], ["min", 60], ["s", 1]];
-
-/** The two largest units: `1 h 30 min`; below ten seconds to the tenth. */
-export function duration(ms) {
-  if (Math.abs(ms) < 1_000) return `${Math.round(ms)} ms`;
-  if (Math.abs(ms) < 10_000) return `${(ms / 1_000).toFixed(1)} s`;
-  let left = Math.floor(Math.abs(ms) / 1_000);
-  const parts = [];
-  for (const [unit, seconds] of UNITS) {
-    if (left >= seconds && parts.length < 2) parts.push(`${Math.floor(left / seconds)} ${unit}`);
-    left %= seconds;
-  }
-  return parts.join(" ");
+/// A button.
+export function button(text, click, properties = {}) {
+  return h("button", { type: "button", ...properties, on: { click } }, text);
 }
 
-/** `in 5 min`, `3 s ago`. */
-export function distance(ms) {
-  return ms >= 0 ? `in ${duration(ms)}` : `${duration(-ms)} ago`;
+/// A labelled field: label, control, hint. The hint is read out with the control.
+export function field(label, control, hint) {
+  const id = control.id || (control.id = freshId());
+  const hintId = `${id}-hint`;
+  if (hint) control.setAttribute("aria-describedby", hintId);
+  return h("div", { class: "field" }, h("label", { for: id }, label), control, hint && h("p", { class: "hint", id: hintId }, hint));
 }
 
-const MOMENT = new Intl.DateTimeFormat(undefined, {
-  year: "numeric", month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false, timeZoneName: "short",
-});
-const CLOCK = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false });
-
-/** No calendar reaches further. */
-const LAST_MS = 8_640_000_000_000_000;
-
-/** A time here, with its zone; milliseconds where no calendar reaches. */
-export const moment = (ms) => (Math.abs(ms) > LAST_MS ? `${ms} ms` : MOMENT.format(new Date(ms)));
-
-/** The time of day, and the day if it is not today's. */
-export function clock(ms, nowMs = Date.now()) {
-  if (Math.abs(ms) > LAST_MS) return `${ms} ms`;
-  const date = new Date(ms);
-  return date.toDateString() === new Date(nowMs).toDateString() ? CLOCK.format(date) : MOMENT.format(date);
+/// A choice of one among a few, as radio buttons that look like one control.
+export function segments(legend, choices, chosen, change) {
+  const name = freshId();
+  const radios = choices.map(([value, text]) => {
+    const input = h("input", { type: "radio", name, value, checked: value === chosen, on: { change: () => change(value) } });
+    return h("label", {}, input, h("span", {}, text));
+  });
+  const element = h("fieldset", { class: "segments" }, h("legend", { class: "unseen-label" }, legend), ...radios);
+  return {
+    element,
+    get value() {
+      return element.querySelector("input:checked").value;
+    },
+    set value(value) {
+      element.querySelector(`input[value="${CSS.escape(value)}"]`).checked = true;
+    },
+  };
 }
 
-/** What a field of date and time says, epoch milliseconds; undefined when it is empty. */
-export function fromField(text) {
-  if (!text) return undefined;
-  const ms = new Date(text).getTime();
-  return Number.isNaN(ms) ? undefined : ms;
+/// A table that becomes cards where the page is narrow. `columns` are `{name, class?}`. The roles are said because `display`
+/// takes them away in the narrow layout.
+export function table(caption, columns) {
+  const body = h("tbody", { role: "rowgroup" });
+  const heads = columns.map((column) => h("th", { scope: "col", role: "columnheader", class: column.class }, column.name));
+  const element = h(
+    "table",
+    { class: "cards", role: "table" },
+    h("caption", { class: "unseen-label" }, caption),
+    h("thead", { role: "rowgroup" }, h("tr", { role: "row" }, ...heads)),
+    body,
+  );
+  const row = (cells, properties = {}) =>
+    h(
+      "tr",
+      { role: "row", ...properties },
+      ...cells.map((cell, at) => h("td", { role: "cell", class: columns[at].class, "data-label": columns[at].name }, cell)),
+    );
+  return { element, body, row };
 }
 
-/** The other way round. */
-export function toField(ms) {
-  const date = new Date(ms);
-  const local = new Date(date.getTime() - date.getTimezoneOffset() * 60_000);
-  return local.toISOString().slice(0, 19);
+/// A dialog: opens, and is gone once closed. `closed` is called with it.
+export function openDialog(title, properties = {}, closed = () => {}) {
+  const titleId = freshId();
+  const body = h("div", { class: "dialog-body" });
+  const dialog = h(
+    "dialog",
+    { "aria-labelledby": titleId, ...properties },
+    h(
+      "header",
+      { class: "dialog-head" },
+      h("h2", { id: titleId }, title),
+      button("×", () => dialog.close(), { class: "icon-button", "aria-label": "Close" }),
+    ),
+    body,
+  );
+  dialog.addEventListener("close", () => {
+    dialog.remove();
+    closed();
+  });
+  document.body.append(dialog);
+  dialog.showModal();
+  return { dialog, body };
 }
 
-export const zone = () => Intl.DateTimeFormat().resolvedOptions().timeZone;
-
-export function decodeBase64(base64) {
-  return Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
+/// Says something once: to eyes for some seconds, and to screen readers.
+export function say(text) {
+  const place = document.getElementById("said");
+  fill(place, h("p", {}, text));
+  clearTimeout(saying);
+  saying = setTimeout(() => fill(place), 6000);
 }
 
-export function encodeBase64(text) {
-  return btoa(Array.from(new TextEncoder().encode(text), (byte) => String.fromCharCode(byte)).join(""));
+/// What went wrong, and what to do, for the place where it was asked for.
+export function trouble(error, again) {
+  return h(
+    "div",
+    { class: "trouble", role: "alert" },
+    h("p", { class: "trouble-what" }, error.message),
+    error.hint && h("p", {}, error.hint),
+    again && button("Try again", again),
+  );
 }
 
-/** The text that bytes are, or null. */
-export function asText(content) {
-  try {
-    const text = new TextDecoder("utf-8", { fatal: true }).decode(content);
-    // Control characters are no text to read, but for line ends and tabs.
-    return /[\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f]/.test(text) ? null : text;
-  } catch {
-    return null;
-  }
+export function freshId() {
+  freshId.last = (freshId.last ?? 0) + 1;
+  return `k${freshId.last}`;
 }
 
-/** Sixteen bytes a line, in hexadecimal and as characters. */
-export function hexDump(content, most = 4_096) {
-  const lines = [];
-  for (let at = 0; at < Math.min(content.length, most); at += 16) {
-    const row = Array.from(content.slice(at, at + 16));
-    const hex = row.map((byte) => byte.toString(16).padStart(2, "0")).join(" ");
-    const characters = row.map((byte) => (byte >= 32 && byte < 127 ? String.fromCharCode(byte) : ".")).join("");
-    lines.push(`${at.toString(16).padStart(6, "0")}  ${hex.padEnd(47)}  ${characters}`);
-  }
-  if (content.length > most) lines.push(`… ${grouped(content.length - most)} bytes more`);
-  return lines.join("\n");
+let saying;
+
+/// Controls, and marks that hide, join or turn round what stands beside them.
+const UNSEEN = /[\p{Cc}\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]/gu;
+
+function present(children) {
+  return children.flat().filter((child) => child !== null && child !== undefined && child !== false);
 }

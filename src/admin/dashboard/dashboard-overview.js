@@ -1,138 +1,242 @@
-// The overview: how much is pending, when it is due, how fast it fires and how late.
+// What is pending, when it is due, what is done, and whether all is well.
 
-import { get } from "./dashboard-api.js";
-import { Chart } from "./dashboard-charts.js";
-import { $, bytes, compact, duration, el, grouped } from "./dashboard-dom.js";
+import { api } from "./dashboard-api.js";
+import { TimeChart } from "./dashboard-charts.js";
+import { button, fill, h, segments, setText } from "./dashboard-dom.js";
+import { DueHistogram } from "./dashboard-due.js";
+import { openForm } from "./dashboard-form.js";
+import { bytes, count, duration, percent, rate, short } from "./dashboard-format.js";
+import { live, on } from "./dashboard-live.js";
+import { OverTime } from "./dashboard-over-time.js";
+import { hrefOf, navigate, shownTopic } from "./dashboard-route.js";
 
-const DUE_EVERY_MS = 10_000;
-const SPANS_MS = { "10m": 600_000, "1h": 3_600_000, "24h": 86_400_000 };
-const PLOTS_EVERY_MS = { "10m": 5_000, "1h": 5_000, "24h": 60_000 };
+const SPANS = { "10m": ["10 min", 600_000], "1h": ["1 hour", 3_600_000], "24h": ["24 hours", 86_400_000] };
+const DUE_EVERY_MS = 5000;
+/// Points that were made here from figures that came live give way to those of the instance.
+const KEPT_EVERY_MS = 60_000;
+/// Later than that is shown as a warning.
+const LATE_MS = 5000;
 
-const state = { over: "10m", visible: false, before: null, rate: null, timers: [] };
-let charts = null;
+export function overview() {
+  const tiles = makeTiles();
+  const charts = makeCharts();
+  const due = new DueHistogram((bucket) => hrefOf("schedules", { from: bucket.from, to: bucket.to === null ? null : bucket.to - 1 }));
+  const empty = h("div", {});
+  let over = "10m";
+  let time = null;
+  let timers = [];
+  let visible = false;
 
-export function start() {
-  for (const button of document.querySelectorAll("[data-over]")) {
-    button.addEventListener("click", () => {
-      state.over = button.dataset.over;
-      for (const other of document.querySelectorAll("[data-over]")) other.setAttribute("aria-pressed", String(other === button));
-      loadPlots();
-    });
+  const spans = segments("Span of the charts", Object.entries(SPANS).map(([value, [text]]) => [value, text]), over, (value) => navigate("overview", { over: value }));
+  const element = h(
+    "div",
+    { class: "overview" },
+    h("h1", { class: "unseen-label" }, "Overview"),
+    empty,
+    tiles.element,
+    due.element,
+    h("div", { class: "span-head" }, h("h2", {}, "Over time"), spans.element),
+    h("div", { class: "charts" }, ...charts.all.map((chart) => chart.element)),
+  );
+
+  async function loadDue() {
+    // Errors are said by the connection's notice; what is shown stays.
+    const answer = await api.due().catch(() => null);
+    if (answer && visible) due.show(answer);
   }
-}
 
-export function show() {
-  charts ??= {
-    fired: new Chart($("fired-chart"), [{ label: "fired a second", colour: "--accent" }]),
-    late: new Chart($("late-chart"), [{ label: "p50", colour: "--accent" }, { label: "p99", colour: "--second" }]),
-    pending: new Chart($("pending-chart"), [{ label: "pending", colour: "--accent" }]),
+  async function loadTime() {
+    const asked = over;
+    const answer = await api.stats(asked).catch(() => null);
+    if (!answer?.over_time || asked !== over) return;
+    time = new OverTime(SPANS[over][1], answer.over_time);
+    time.take(answer);
+    charts.show(time);
+  }
+
+  on("stats", (stats) => {
+    if (time?.take(stats) && visible) charts.show(time);
+    if (!visible) return;
+    tiles.show(stats);
+    showEmpty(empty, stats);
+  });
+  on("change", () => {
+    // What was kept while the connection was lost is fetched once it is there again.
+    if (visible && live.connection === "live") refresh();
+  });
+
+  function refresh() {
+    loadDue();
+    loadTime();
+  }
+
+  return {
+    element,
+    title: "Overview",
+    show(params) {
+      visible = true;
+      const next = SPANS[params.get("over")] ? params.get("over") : "10m";
+      if (next !== over) time = null;
+      over = next;
+      spans.value = over;
+      if (live.stats) {
+        tiles.show(live.stats);
+        showEmpty(empty, live.stats);
+      }
+      refresh();
+      timers.forEach(clearInterval);
+      timers = [setInterval(loadDue, DUE_EVERY_MS), setInterval(loadTime, KEPT_EVERY_MS)];
+    },
+    hide() {
+      visible = false;
+      timers.forEach(clearInterval);
+    },
   };
-  state.visible = true;
-  loadDue();
-  loadPlots();
 }
 
-export function hide() {
-  state.visible = false;
-  state.timers.forEach(clearTimeout);
-  state.timers = [];
-}
-
-export function restyle() {
-  if (charts) Object.values(charts).forEach((chart) => chart.restyle());
-}
-
-/** The other topic's, at once. */
-export function reload() {
-  if (state.visible) loadDue();
-}
-
-function later(key, run, ms) {
-  clearTimeout(state.timers[key]);
-  state.timers[key] = setTimeout(() => state.visible && run(), ms);
-}
-
-async function loadDue() {
-  try {
-    drawDue(await get("/api/due"));
-  } catch (error) {
-    $("due-note").textContent = error.message;
+/// Nothing scheduled, nothing done: how to begin.
+function showEmpty(place, stats) {
+  const isEmpty = stats.pending === 0 && stats.fired + stats.cancelled + stats.replaced === 0 && stats.partitions > 0 && stats.ready;
+  if (isEmpty === place.hasChildNodes()) return;
+  if (!isEmpty) {
+    fill(place);
+    return;
   }
-  later(0, loadDue, DUE_EVERY_MS);
+  const topic = shownTopic(stats.schedule_topics);
+  fill(
+    place,
+    h(
+      "section",
+      { class: "card empty" },
+      h("h2", {}, "Nothing is scheduled yet"),
+      h("p", {}, "A schedule says when a message goes to which topic. Write one to ", h("code", {}, topic), " from your producers, by the command line, or here."),
+      h("pre", { tabindex: "0", "aria-label": "Command" }, `kms schedule cart-7 --in 10s --topic reminders --key customer-7 \\\n    --value 'your cart is waiting' --schedule-topic ${topic}`),
+      !stats.read_only && button("Create a schedule", () => openForm(), { class: "primary" }),
+    ),
+  );
 }
 
-async function loadPlots() {
-  const { over } = state;
-  try {
-    const { over_time: { step_ms: stepMs, points } } = await get("/api/stats", { over });
-    if (over !== state.over) return;
-    const times = points.map((point) => point.time);
-    for (const chart of Object.values(charts)) chart.span(SPANS_MS[over]);
-    charts.fired.set(times, points.map((point) => point.fired * 1_000 / stepMs));
-    charts.late.set(times, points.map((point) => point.late_p50_ms), points.map((point) => point.late_p99_ms));
-    charts.pending.set(times, points.map((point) => point.pending));
-  } catch { /* the head of the page says that nobody answers */ }
-  later(1, loadPlots, PLOTS_EVERY_MS[over]);
+function makeTiles() {
+  const pending = h("p", { class: "figure-huge" }, "–");
+  const pendingNote = h("p", { class: "note" });
+  const soon = ["1 minute", "10 minutes", "1 hour", "1 day"].map((name) => figure(name));
+  const lateHalf = figure("p50");
+  const lateMost = figure("p99");
+  const overdue = h("p", { class: "figure-big" }, "–");
+  const waiting = h("p", { class: "note" });
+  const done = ["fired", "cancelled", "replaced", "rejected"].map((name) => doneFigure(name));
+  const memory = memoryTile();
+
+  const element = h(
+    "div",
+    { class: "tiles" },
+    tile("Pending", "tile-pending", pending, pendingNote),
+    tile("Due within", "tile-soon", h("dl", { class: "figures-row" }, ...soon.map((one) => one.element))),
+    tile("Oldest overdue", "tile-overdue", overdue, waiting),
+    tile("Lateness, last minute", "tile-late", h("dl", { class: "figures-row" }, lateHalf.element, lateMost.element)),
+    tile("Done, per second", "tile-done", h("dl", { class: "figures-row" }, ...done.map((one) => one.element))),
+    memory.element,
+  );
+
+  function show(stats) {
+    setText(pending, count(stats.pending));
+    const where = `${count(stats.partitions)} ${stats.partitions === 1 ? "partition" : "partitions"}`;
+    setText(pendingNote, stats.pending >= 10_000 ? `${short(stats.pending)} in ${where}` : `in ${where}`);
+    let sum = 0;
+    soon.forEach((one, at) => {
+      sum += stats.due[at]?.count ?? 0;
+      one.show(short(sum), count(sum));
+    });
+    const late = stats.oldest_overdue_ms >= LATE_MS;
+    setText(overdue, stats.oldest_overdue_ms > 0 ? duration(stats.oldest_overdue_ms) : "none");
+    overdue.classList.toggle("is-warning", late);
+    setText(waiting, `${short(stats.in_flight)} in flight, ${short(stats.set_aside)} set aside`);
+    waiting.classList.toggle("is-warning", stats.set_aside > 0);
+    lateHalf.show(duration(stats.lateness_ms.p50));
+    lateMost.show(duration(stats.lateness_ms.p99));
+    done.forEach((one) => one.show(stats));
+    memory.show(stats);
+  }
+
+  return { element, show };
 }
 
-/** `2 h – 3 h` from now. */
-function span(from, to, now, isFirst) {
-  if (isFirst) return "within a minute";
-  if (to === null) return `after ${duration(from - now)}`;
-  return `${duration(from - now)} – ${duration(to - now)}`;
+function tile(title, name, ...children) {
+  return h("section", { class: `card tile ${name}` }, h("h2", {}, title), ...children);
 }
 
-function drawDue({ now, buckets, partitions }) {
-  const total = buckets.reduce((sum, bucket) => sum + bucket.count, 0);
-  const most = Math.max(1, ...buckets.map((bucket) => bucket.count));
-  // Of what is empty at the far end, little is shown.
-  const last = Math.max(9, buckets.findLastIndex((bucket) => bucket.count > 0));
-  const rows = buckets.slice(0, last + 1).map(({ from, to, count }, at) => {
-    const fill = el("span", { class: "bar-fill" });
-    fill.style.width = count === 0 ? "0" : `max(2px, ${100 * count / most}%)`;
-    return el("tr", {},
-      el("th", { scope: "row" }, span(from, to, now, at === 0)),
-      el("td", {}, el("span", { class: "bar-track", "aria-hidden": "true" }, fill)),
-      el("td", { class: "n", title: grouped(count) }, compact(count)));
+function figure(name) {
+  const number = h("dd", { class: "figure-big" }, "–");
+  return {
+    element: h("div", {}, h("dt", {}, name), number),
+    show(text, whole) {
+      setText(number, text);
+      if (whole && whole !== text) number.title = whole;
+      else number.removeAttribute("title");
+    },
+  };
+}
+
+/// How often a second, and how often since the start.
+function doneFigure(name) {
+  const often = h("span", { class: "figure-big" }, "–");
+  const sum = h("span", { class: "note" });
+  return {
+    element: h("div", {}, h("dt", {}, h("i", { class: `kind-mark kind-${name}`, "aria-hidden": "true" }), name), h("dd", {}, often, sum)),
+    show(stats) {
+      setText(often, rate(live.rates?.[name]));
+      setText(sum, `${short(stats[name])} in all`);
+      sum.title = count(stats[name]);
+      often.classList.toggle("is-bad", name === "rejected" && live.rates?.rejected > 0);
+    },
+  };
+}
+
+function memoryTile() {
+  const used = h("p", { class: "figure-big" }, "–");
+  const meter = h("div", { class: "meter", role: "meter", "aria-label": "Memory of what is pending, of its limit", "aria-valuemin": "0", "aria-valuemax": "100" }, h("span", {}));
+  const note = h("p", { class: "note" });
+  return {
+    element: tile("Memory", "tile-memory", used, meter, note),
+    show(stats) {
+      // The limit is one on what is pending, not on the process.
+      const [held, limit] = [stats.payload_bytes + stats.structure_bytes, stats.memory_limit_bytes];
+      setText(used, limit ? `${bytes(held)} of ${bytes(limit)}` : bytes(held));
+      const parts = `content ${bytes(stats.payload_bytes)}, structure ${bytes(stats.structure_bytes)}, process ${bytes(stats.resident_bytes)}`;
+      setText(note, limit ? `${percent(held, limit)} · ${parts}` : `no limit · ${parts}`);
+      meter.hidden = !limit;
+      if (!limit) return;
+      const share = Math.min(held / limit, 1);
+      meter.style.setProperty("--share", share.toFixed(4));
+      meter.setAttribute("aria-valuenow", String(Math.round(share * 100)));
+      meter.dataset.level = share >= 0.95 ? "bad" : share >= 0.8 ? "warning" : "fine";
+    },
+  };
+}
+
+function makeCharts() {
+  const fired = new TimeChart({ title: "Fired", unit: "per second", series: [{ name: "fired", color: "--fired" }], format: rate });
+  const lateness = new TimeChart({
+    title: "Lateness",
+    series: [{ name: "p50", color: "--late-half" }, { name: "p99", color: "--late-most" }],
+    format: duration,
   });
-  const head = el("thead", { class: "visually-hidden" }, el("tr", {}, el("th", { scope: "col" }, "From now"), el("td", {}), el("th", { scope: "col" }, "Schedules")));
-  $("due").replaceChildren(el("table", { class: "bars" }, head, el("tbody", {}, ...rows)));
-  const missing = partitions.missing.length;
-  $("due-note").textContent = missing > 0 ? `${compact(total)} in ${$("topic").value}, without ${missing} partitions that are not this instance's or not live` : `${compact(total)} in ${$("topic").value}`;
-}
-
-/** Figures of a second. */
-export function take(stats) {
-  if (state.before && stats.now > state.before.now) {
-    state.rate = (stats.fired - state.before.fired) * 1_000 / (stats.now - state.before.now);
-  }
-  state.before = stats;
-  if (!state.visible) return;
-  const within = Object.fromEntries(stats.due.map(({ within: window, count }) => [window, count]));
-  const soon = within["1m"] + within["10m"];
-  const late = stats.lateness_ms;
-  const limit = stats.memory_limit_bytes;
-  const held = stats.payload_bytes + stats.structure_bytes;
-  const figures = [
-    ["Pending", compact(stats.pending), `${grouped(stats.pending)} in ${grouped(stats.partitions)} partition${stats.partitions === 1 ? "" : "s"}`],
-    ["Due within an hour", compact(soon + within["1h"]), `${compact(within["1m"])} in a minute, ${compact(soon + within["1h"] + within["1d"])} in a day`],
-    ["Fired a second", state.rate === null ? "–" : compact(Math.round(state.rate)), `${compact(stats.fired)} since the start`],
-    ["Late, median of a minute", late.p50 === null ? "–" : duration(late.p50), late.p99 === null ? "nothing fired" : `p99 ${duration(late.p99)}`],
-    ["Oldest overdue", stats.oldest_overdue_ms > 0 ? duration(stats.oldest_overdue_ms) : "none", stats.set_aside > 0 ? `${compact(stats.set_aside)} set aside` : "nothing set aside", stats.oldest_overdue_ms > 10_000 || stats.set_aside > 0],
-    ["Cancelled", compact(stats.cancelled), `${compact(stats.replaced)} replaced, since the start`],
-    ["Rejected", compact(stats.rejected), "records that are no schedules", stats.rejected > 0],
-    ["Memory", bytes(stats.resident_bytes ?? held), limit ? `${bytes(held)} of ${bytes(limit)} pending` : `${bytes(held)} pending`, limit && held > limit],
-  ];
-  const place = $("figures");
-  if (place.childElementCount !== figures.length) {
-    place.replaceChildren(...figures.map(([label]) =>
-      el("div", { class: "figure" }, el("div", { class: "label" }, label), el("div", { class: "value" }), el("div", { class: "more" }))));
-  }
-  figures.forEach(([, value, more, isBad], at) => {
-    const figure = place.children[at];
-    figure.classList.toggle("bad", Boolean(isBad));
-    if (figure.children[1].textContent !== value) figure.children[1].textContent = value;
-    if (figure.children[2].textContent !== more) figure.children[2].textContent = more;
+  const pending = new TimeChart({ title: "Pending", series: [{ name: "pending", color: "--accent" }], format: short });
+  const others = new TimeChart({
+    title: "Cancelled, replaced, rejected",
+    unit: "per second",
+    series: [{ name: "cancelled", color: "--cancelled" }, { name: "replaced", color: "--replaced" }, { name: "rejected", color: "--rejected" }],
+    format: rate,
   });
-  $("first-steps").hidden = stats.pending > 0 || stats.fired > 0 || stats.partitions === 0 || !stats.ready;
+  return {
+    all: [fired, lateness, pending, others],
+    show(time) {
+      const times = time.series((point) => point.time);
+      const show = (chart, ...figures) => chart.show(times, figures, time.spanMs);
+      show(fired, time.perSecond("fired"));
+      show(lateness, time.series((point) => point.late_p50_ms), time.series((point) => point.late_p99_ms));
+      show(pending, time.series((point) => point.pending));
+      show(others, time.perSecond("cancelled"), time.perSecond("replaced"), time.perSecond("rejected"));
+    },
+  };
 }

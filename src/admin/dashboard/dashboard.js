@@ -1,180 +1,173 @@
-// The page: which view is shown, the head, and what comes live.
+// The dashboard's frame: views, what is wrong with the connection or the instance, the token, the schedule topic.
 
-import * as api from "./dashboard-api.js";
-import { $, el } from "./dashboard-dom.js";
-import * as edit from "./dashboard-edit.js";
-import * as many from "./dashboard-many.js";
-import * as overview from "./dashboard-overview.js";
-import * as partitions from "./dashboard-partitions.js";
-import * as recent from "./dashboard-recent.js";
-import * as schedule from "./dashboard-schedule.js";
-import * as schedules from "./dashboard-schedules.js";
+import { setScheduleTopic, token } from "./dashboard-api.js";
+import { button, field, fill, h, openDialog, setText } from "./dashboard-dom.js";
+import { clock, duration, zone } from "./dashboard-format.js";
+import { connect, forgetFigures, live, on } from "./dashboard-live.js";
+import { overview } from "./dashboard-overview.js";
+import { partitions } from "./dashboard-partitions.js";
+import { recent } from "./dashboard-recent.js";
+import { hrefOf, navigate, route, shownTopic } from "./dashboard-route.js";
+import { schedules } from "./dashboard-schedules.js";
 
-const VIEWS = { overview, schedules, recent, partitions };
-const NOTE_MS = 6_000;
-/** The stream sends each second: this long without it, and nobody is there. */
-const SILENCE_MS = 5_000;
-const RETRY_MS = 2_000;
+const byId = (id) => document.getElementById(id);
+const views = { overview: overview(), partitions: partitions(), recent: recent(), schedules: schedules() };
+let shown = null;
+let topic = null;
 
-let current = null;
-let noteTimer = null;
-
-function route() {
-  const asked = location.hash.slice(1);
-  const name = asked in VIEWS ? asked : "overview";
-  if (name === current) return;
-  if (current) VIEWS[current].hide();
-  const isFirst = current === null;
-  current = name;
-  for (const view of Object.keys(VIEWS)) $(view).hidden = view !== name;
-  for (const link of document.querySelectorAll("[data-view]")) {
-    if (link.dataset.view === name) link.setAttribute("aria-current", "page");
+function showRoute() {
+  const { view: name, params } = route();
+  // An anchor of the page, such as the one that skips the navigation, is no view.
+  if (name !== "overview" && !views[name] && byId(name)) return;
+  const view = views[name] ?? views.overview;
+  chooseTopic(params.get("topic"));
+  if (view !== shown) {
+    shown?.hide();
+    fill(byId("main"), view.element);
+    shown = view;
+    document.title = `${view.title} · kms`;
+    scrollTo(0, 0);
+  }
+  view.show(params);
+  for (const link of document.querySelectorAll("nav [data-view]")) {
+    link.setAttribute("href", hrefOf(link.dataset.view));
+    if (views[link.dataset.view] === view) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
   }
-  document.title = `${name[0].toUpperCase()}${name.slice(1)} · kms`;
-  VIEWS[name].show();
-  // Whoever goes by keyboard or ear is at the beginning of what is new.
-  if (!isFirst) $("main").focus({ preventScroll: true });
+  showState();
 }
 
-function note(text) {
-  clearTimeout(noteTimer);
-  $("note").textContent = text;
-  $("note").hidden = false;
-  noteTimer = setTimeout(() => { $("note").hidden = true; }, NOTE_MS);
+function chooseTopic(next) {
+  if (next === topic) return;
+  topic = next;
+  setScheduleTopic(topic);
+  forgetFigures();
+  connect();
 }
 
-function hasChanged(text) {
-  note(text);
-  if (current === "schedules") schedules.search();
-}
-
-// The head of the page.
-
-function takeStats(stats) {
-  $("version").textContent = stats.version;
-  document.body.classList.toggle("read-only", stats.read_only);
-  offerTopics(stats.schedule_topics);
-  const state = $("state");
-  const text = `${stats.ready ? "ready" : "not ready"}${stats.read_only ? ", read-only" : ""}`;
-  if (state.textContent !== text) state.textContent = text;
-  state.className = `chip ${stats.ready ? "good" : "warn"}`;
-  const reasons = stats.reasons.length > 0 ? stats.reasons : (stats.ready ? [] : ["partitions are not live yet: see Partitions"]);
-  const standby = stats.ready && stats.partitions === 0 ? "This instance stands by: it owns no partition. Others have them all." : "";
-  trouble(reasons.length > 0 ? `Not ready: ${reasons.join("; ")}` : standby, stats.ready);
-  overview.take(stats);
-}
-
-function trouble(text, isMild) {
-  const banner = $("trouble");
-  banner.classList.toggle("bad", !isMild);
-  if (banner.textContent !== text) banner.textContent = text;
-  banner.hidden = text === "";
-}
-
-function offerTopics(topics) {
-  const select = $("topic");
-  if (select.options.length === topics.length) return;
-  select.replaceChildren(...topics.map((topic) => el("option", { value: topic }, topic)));
-  $("topic-choice").hidden = topics.length < 2;
-  for (const place of document.querySelectorAll(".topic-name")) place.textContent = topics[0];
-}
-
-// What comes live.
-
-async function stayInTouch() {
-  for (;;) {
-    const stop = new AbortController();
-    let silence = setTimeout(() => stop.abort(), SILENCE_MS);
-    let isRestart = false;
-    let hasFailed = false;
-    const restart = () => {
-      isRestart = true;
-      stop.abort();
-    };
-    document.addEventListener("topic", restart);
-    try {
-      await api.watch((kind, data) => {
-        clearTimeout(silence);
-        silence = setTimeout(() => stop.abort(), SILENCE_MS);
-        document.body.classList.remove("stale");
-        if (kind === "stats") takeStats(data);
-        if (kind === "history") recent.take(data.events);
-      }, stop.signal);
-    } catch (error) {
-      hasFailed = true;
-      if (error instanceof api.ApiError && error.status !== 0) trouble(error.message, false);
-    }
-    clearTimeout(silence);
-    document.removeEventListener("topic", restart);
-    if (isRestart) continue;
-    // A stream that ends in good order may go on in a moment; whether somebody is there, the next question tells.
-    if (hasFailed) isGone();
-    await new Promise((resolve) => { setTimeout(resolve, RETRY_MS); });
+/// The instance knows which topics there are; with one there is nothing to choose.
+function showTopics() {
+  const topics = live.stats?.schedule_topics ?? [];
+  byId("topic-choice").hidden = topics.length < 2;
+  const select = byId("topic");
+  if ([...select.options].map((option) => option.value).join("\n") !== topics.join("\n")) {
+    fill(select, ...topics.map((name) => h("option", { value: name }, name)));
   }
+  select.value = shownTopic(topics) ?? "";
 }
 
-/** The last figures stay, but it is said that they are old. */
-function isGone() {
-  document.body.classList.add("stale");
-  $("state").textContent = "no answer";
-  $("state").className = "chip bad";
-  trouble("The instance does not answer; what is shown is old. Asking again…", false);
+byId("topic").addEventListener("change", (event) => {
+  const first = event.target.value === live.stats?.schedule_topics[0];
+  navigate(route().view, { topic: first ? null : event.target.value });
+});
+
+const HEALTH = {
+  connecting: () => ["connecting", "connecting"],
+  unauthorized: () => ["token needed", "bad"],
+  lost: () => ["no answer", "bad"],
+  live: (stats) => {
+    if (!stats.ready) return ["not ready", "warning"];
+    return stats.partitions === 0 ? ["standing by", "idle"] : ["ready", "fine"];
+  },
+};
+
+function showState() {
+  const [text, state] = HEALTH[live.connection](live.stats);
+  const health = byId("health");
+  setText(health, text);
+  health.dataset.state = state;
+  byId("read-only").hidden = !live.isReadOnly;
+  byId("forget-token").hidden = !token.get();
+  document.body.classList.toggle("is-stale", live.connection === "lost" || live.connection === "unauthorized");
+  if (live.stats) setText(byId("version"), `kms ${live.stats.version}`);
+  showTopics();
+  fill(byId("notices"), ...notices());
 }
 
-function askForToken() {
-  const dialog = $("token-dialog");
-  const form = dialog.querySelector("form");
-  return new Promise((resolve) => {
-    form.elements.token.value = "";
-    form.querySelector(".bad-text").textContent = askForToken.hasAsked ? "That token is wrong." : "";
-    askForToken.hasAsked = true;
-    if (!dialog.open) dialog.showModal();
-    form.addEventListener("submit", () => {
-      api.setToken(form.elements.token.value);
-      resolve();
-    }, { once: true });
-  });
+function notices() {
+  if (live.connection === "unauthorized") {
+    return [notice("bad", "The instance wants its token.", button("Enter the token", askToken, { class: "primary" }))];
+  }
+  if (live.connection === "lost") return [lostNotice()];
+  const stats = live.stats;
+  if (!stats) return [];
+  if (!stats.ready) {
+    const reasons = stats.reasons ?? [];
+    return [notice("warning", "Not ready.", reasons.length > 0 && h("ul", {}, ...reasons.map((reason) => h("li", {}, reason))), route().view !== "partitions" && h("a", { href: hrefOf("partitions") }, "See the partitions"))];
+  }
+  if (stats.partitions === 0) {
+    return [notice("idle", "Standing by.", h("p", {}, "This instance is ready and owns no partition: others serve them all. It takes over when one of them goes away."))];
+  }
+  return [];
 }
 
-// The theme.
+const countdown = h("span", {});
 
-function toggleTheme() {
-  const isDark = getComputedStyle(document.documentElement).colorScheme === "dark";
-  const theme = isDark ? "light" : "dark";
-  document.documentElement.dataset.theme = theme;
-  try {
-    localStorage.setItem("kms-theme", theme);
-  } catch { /* then it holds for this page */ }
-  overview.restyle();
+function lostNotice() {
+  const since = live.heardAt > 0 ? ` What is shown is of ${clock(live.heardAt)}.` : "";
+  const why = live.error ? [h("p", {}, live.error.message), live.error.hint && h("p", {}, live.error.hint)] : [];
+  tellCountdown();
+  return notice("bad", live.error ? "The instance refuses to say." : "The instance does not answer.", ...why, h("p", {}, `${since} `.trimStart(), countdown), live.error?.code === "no_such_topic" ? h("a", { href: hrefOf(route().view, { topic: null }) }, "Go to the first topic") : button("Try now", connect));
 }
 
-function start() {
-  // Several requests may be refused at once; one dialog answers them all.
-  let asking = null;
-  api.onUnauthorized(() => {
-    asking ??= askForToken().finally(() => { asking = null; });
-    return asking;
-  });
-  $("token-dialog").addEventListener("cancel", (event) => event.preventDefault());
-  for (const button of document.querySelectorAll("dialog .close")) button.addEventListener("click", () => button.closest("dialog").close());
-  $("theme").addEventListener("click", toggleTheme);
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => overview.restyle());
-  $("topic").addEventListener("change", () => {
-    api.setTopic($("topic").value);
-    document.dispatchEvent(new Event("topic"));
-    for (const view of [overview, recent, partitions]) view.reload();
-    if (current === "schedules") schedules.search();
-  });
-  overview.start();
-  schedule.start(edit.open, hasChanged);
-  edit.start(hasChanged);
-  many.start(hasChanged);
-  schedules.start(schedule.open);
-  recent.start(schedule.open);
-  addEventListener("hashchange", route);
-  route();
-  stayInTouch();
+function tellCountdown() {
+  if (live.connection !== "lost") return;
+  const left = live.retryAt - Date.now();
+  setText(countdown, left > 500 ? `Trying again in ${duration(Math.ceil(left / 1000) * 1000)}.` : "Trying…");
 }
 
-start();
+/// Only the headline is read out: what counts down would never let anybody listen to anything else.
+function notice(kind, headline, ...more) {
+  return h("section", { class: `notice notice-${kind}` }, h("p", { class: "notice-head", role: "status" }, headline), ...more);
+}
+
+let tokenDialog = null;
+
+function askToken() {
+  if (tokenDialog?.open) return;
+  const input = h("input", { type: "password", required: true, autocomplete: "off" });
+  const wrong = token.get() !== null;
+  const { dialog, body } = openDialog("Token", { class: "ask-dialog token-dialog" });
+  tokenDialog = dialog;
+  const submit = (event) => {
+    event.preventDefault();
+    if (input.value === "") return;
+    token.set(input.value);
+    dialog.close();
+    connect();
+  };
+  fill(
+    body,
+    h(
+      "form",
+      { novalidate: true, on: { submit } },
+      wrong && h("p", { class: "warning", role: "alert" }, "That token was not accepted."),
+      field("What admin.token is set to", input, "It is kept until this tab is closed, and sent to this instance only."),
+      h("div", { class: "dialog-actions" }, h("button", { type: "submit", class: "primary" }, "Use it")),
+    ),
+  );
+  input.focus();
+}
+
+byId("forget-token").addEventListener("click", () => {
+  token.forget();
+  forgetFigures();
+  connect();
+});
+
+document.querySelector(".skip").addEventListener("click", (event) => {
+  // The address is the view's.
+  event.preventDefault();
+  byId("main").focus();
+});
+
+on("change", showState);
+on("stats", showTopics);
+on("change", () => {
+  if (live.connection === "unauthorized") askToken();
+});
+addEventListener("hashchange", showRoute);
+setInterval(tellCountdown, 500);
+setText(byId("zone"), `Times in ${zone(Date.now())}`);
+showRoute();
+connect();
