@@ -28,9 +28,13 @@ fuzz TARGET *args:
 monitoring *args:
     scripts/check-monitoring {{ args }}
 
-# The dashboard in a real browser, on the demo.
-dashboard *args:
-    scripts/test-dashboard {{ args }}
+# What schemathesis makes up, to the admin API of the demo.
+api:
+    scripts/test-api
+
+# The dashboard in a real browser.
+dashboard:
+    scripts/test-dashboard
 
 bench *args:
     cargo bench {{ args }}
