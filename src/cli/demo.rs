@@ -46,7 +46,7 @@ pub(super) struct DemoArgs {
     /// Where metrics and health are served
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9401")]
     metrics: String,
-    /// Where the admin API is served
+    /// Where the dashboard and the admin API are served
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9402")]
     admin: String,
 }
@@ -121,8 +121,9 @@ when the demo ends, and its transactions are not real ones. Against a real clust
 
   schedule topics      {AVRO_TOPIC} (Avro), {JSON_TOPIC} (JSON)
   destination topics   {}
-  metrics and health   http://{metrics}/metrics  /health/ready
+  dashboard            http://{admin}/
   admin API            http://{admin}/api/schedules  /api/stats
+  metrics and health   http://{metrics}/metrics  /health/ready
 
 Try, in another terminal:
   {program} schedule hello --in 5s --topic reminders --key you --value hi --schedule-topic {JSON_TOPIC} --format json --brokers {brokers}

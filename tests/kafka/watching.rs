@@ -173,23 +173,42 @@ fn the_page_comes_with_what_it_needs_and_nothing_from_elsewhere() {
     assert_eq!(get(kms.admin(), "/nothing").1["code"], "unauthorized");
 }
 
+/// A certificate of 127.0.0.1 for an hour and its key, in PEM.
+fn self_signed() -> (Vec<u8>, Vec<u8>) {
+    use openssl::asn1::Asn1Time;
+    use openssl::hash::MessageDigest;
+    use openssl::pkey::PKey;
+    use openssl::rsa::Rsa;
+    use openssl::x509::extension::{BasicConstraints, SubjectAlternativeName};
+    use openssl::x509::{X509, X509Name};
+
+    let key = PKey::from_rsa(Rsa::generate(2_048).unwrap()).unwrap();
+    let mut name = X509Name::builder().unwrap();
+    name.append_entry_by_text("CN", "kms").unwrap();
+    let name = name.build();
+    let mut builder = X509::builder().unwrap();
+    builder.set_version(2).unwrap();
+    builder.set_subject_name(&name).unwrap();
+    builder.set_issuer_name(&name).unwrap();
+    builder.set_pubkey(&key).unwrap();
+    let now_s = now_ms() / 1_000;
+    builder.set_not_before(&Asn1Time::from_unix(now_s - 3_600).unwrap()).unwrap();
+    builder.set_not_after(&Asn1Time::from_unix(now_s + 3_600).unwrap()).unwrap();
+    builder.append_extension(BasicConstraints::new().ca().build().unwrap()).unwrap();
+    let names =
+        SubjectAlternativeName::new().ip("127.0.0.1").build(&builder.x509v3_context(None, None)).unwrap();
+    builder.append_extension(names).unwrap();
+    builder.sign(&key, MessageDigest::sha256()).unwrap();
+    (builder.build().to_pem().unwrap(), key.private_key_to_pem_pkcs8().unwrap())
+}
+
 #[test]
 fn with_a_certificate_it_is_encrypted() {
     let files = tempfile::tempdir().unwrap();
     let path = |name: &str| files.path().join(name).to_str().unwrap().to_owned();
-    let made = Command::new("openssl")
-        .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"])
-        .args([
-            "-addext",
-            "subjectAltName=IP:127.0.0.1",
-            "-keyout",
-            &path("key"),
-            "-out",
-            &path("certificate"),
-        ])
-        .output()
-        .unwrap();
-    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let (certificate, key) = self_signed();
+    std::fs::write(path("certificate"), certificate).unwrap();
+    std::fs::write(path("key"), key).unwrap();
     let scene = Scene::new("watch-tls", 1);
     let settings = scene.settings();
     let broken = settings

@@ -286,7 +286,7 @@ impl Api {
         for partition in owned {
             let term = self.desk.term(topic, partition);
             let mut next = Some(ListCursor::default());
-            // What may have been cancelled, and is still in the log before the walk's place if it was not.
+            // What may have been cancelled: if it is there at the next look, it was not.
             let mut uncertain: HashSet<Version> = HashSet::new();
             let mut repeats = 0;
             while let Some(from) = next {
@@ -318,8 +318,11 @@ impl Api {
                     match self.ask_patiently(topic, partition, &Action::CancelMany(many)).await {
                         Ok(Answer::Cancelled(cancelled)) => job.progress().cancelled += cancelled as u64,
                         Ok(other) => return Err(ApiError::wrong_answer(&other)),
-                        Err(error) if error.is_outcome_unknown() && repeats < REPEATS => {
+                        Err(error) if error.is_outcome_unknown() => {
                             job.progress().uncertain += versions.len() as u64;
+                            if repeats == REPEATS {
+                                return Err(error);
+                            }
                             uncertain = versions.into_iter().collect();
                             repeats += 1;
                             pause().await;
