@@ -77,7 +77,8 @@ impl AdminArgs {
     ) -> anyhow::Result<Value> {
         let base = self.admin.trim_end_matches('/');
         if !base.starts_with("http://") && !base.starts_with("https://") {
-            let message = format!("--admin has to begin with http:// or https://, and is `{base}`");
+            let message =
+                format!("--admin, or KMS_ADMIN_URL, has to begin with http:// or https://, and is `{base}`");
             return Err(UsageError(message).into());
         }
         let topic = schedule_topic.map(|topic| ("schedule_topic", topic.to_owned()));
@@ -152,6 +153,8 @@ impl AdminArgs {
 fn refusal(error: &Value) -> anyhow::Error {
     let text = |name: &str| error[name].as_str().unwrap_or_default().to_owned();
     let (code, message, hint) = (text("code"), text("message"), text("hint"));
+    let hint =
+        if code == "unauthorized" { "give it with --token or KMS_ADMIN__TOKEN".to_owned() } else { hint };
     let message = match hint.as_str() {
         "" => message,
         hint => format!("{message}; {hint}"),

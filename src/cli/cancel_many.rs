@@ -78,6 +78,14 @@ pub(super) fn execute(
 /// The requests that say it.
 fn wanted(args: &ManyArgs) -> anyhow::Result<Vec<Value>> {
     let Some(file) = &args.ids_from else {
+        let has_conditions = args.prefix.is_some()
+            || args.destination.is_some()
+            || args.from.is_some()
+            || args.until.is_some();
+        if !has_conditions {
+            let message = "say which: give an ID, or --prefix, --destination, --from, --until or --ids-from";
+            return Err(UsageError(message.to_owned()).into());
+        }
         let mut request = json!({});
         for (name, value) in [
             ("prefix", args.prefix.as_ref().map(|prefix| json!(prefix))),

@@ -45,7 +45,7 @@ pub(super) fn execute(args: &GetArgs) -> anyhow::Result<ExitCode> {
         text::base64(base64).map_or_else(|_| base64.to_owned(), |bytes| text::show_bytes(&bytes))
     };
     let mut rows = vec![
-        vec!["ID".to_owned(), text::show_bytes(field("id").as_bytes())],
+        vec!["ID".to_owned(), text::show_id(&field("id"))],
         vec!["due".to_owned(), schedule["time"].as_i64().map_or_else(String::new, text::show_due)],
         vec!["state".to_owned(), field("state")],
         vec!["topic".to_owned(), text::show_bytes(field("topic").as_bytes())],

@@ -149,5 +149,5 @@ fn row(schedule: &Value) -> Vec<String> {
     let key = text::base64(&field("key")).map_or_else(|_| field("key"), |key| text::show_bytes(&key));
     let due = schedule["time"].as_i64().map_or_else(String::new, text::show_due);
     let topic = text::show_bytes(field("topic").as_bytes());
-    vec![text::show_bytes(field("id").as_bytes()), due, topic, key, field("state")]
+    vec![text::show_id(&field("id")), due, topic, key, field("state")]
 }

@@ -123,7 +123,8 @@ pub(super) fn execute(args: &ScheduleArgs) -> anyhow::Result<ExitCode> {
         (Some(FormatArg::Json), _) | (None, Some(Format::Json)) => Format::Json,
         (None, None) => {
             let message = format!(
-                "`{schedule_topic}` is in neither list of schedule topics: say --format avro or json"
+                "the format of `{schedule_topic}` is not known: it is neither in SCHEDULE_TOPICS (Avro) nor in JSON_SCHEDULE_TOPICS; set \
+                 these, or say --format avro or json"
             );
             return Err(UsageError(message).into());
         }

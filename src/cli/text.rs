@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, civil};
 
@@ -95,6 +96,11 @@ fn show_distance(ms: i64) -> String {
     if ms < 0 { format!("{distance} ago") } else { format!("in {distance}") }
 }
 
+/// An ID of the API on one line, so that commands take it as it is shown: text that a terminal would obey goes in base64, too.
+pub(super) fn show_id(id: &str) -> String {
+    if id.chars().any(char::is_control) { format!("~{}", URL_SAFE_NO_PAD.encode(id)) } else { id.to_owned() }
+}
+
 /// Bytes on one line: the text they are, or `base64:` and their base64.
 pub(super) fn show_bytes(bytes: &[u8]) -> String {
     match std::str::from_utf8(bytes) {
@@ -170,6 +176,10 @@ mod tests {
         assert_eq!(show_bytes("Grüße".as_bytes()), "Grüße");
         assert_eq!(show_bytes(b"\x1b[2J"), "base64:G1sySg==");
         assert_eq!(show_bytes(&[0xff]), "base64:/w==");
+        assert_eq!(
+            (show_id("order-17"), show_id("\u{1b}[2J")),
+            ("order-17".to_owned(), "~G1sySg".to_owned())
+        );
     }
 
     #[test]

@@ -14,12 +14,12 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Cell, Paragraph, Row, Sparkline, Table};
 use serde_json::Value;
 
-use super::api::ApiArgs;
+use super::api::AdminArgs;
 use super::{UsageError, text};
 
 /// Watch a running instance: what is pending, due and fired, how late, and its partitions
 ///
-/// Keys: q quits, arrows and page keys scroll the partitions.
+/// Late are the median and the 99th percentile of the last minute. Keys: q quits, arrows and page keys scroll the partitions.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -29,7 +29,16 @@ Examples:
 Exit codes: 0 quit; 1 failed; 2 wrong usage.")]
 pub(super) struct TopArgs {
     #[command(flatten)]
-    api: ApiArgs,
+    admin: AdminArgs,
+    /// The schedule topic whose partitions and events are shown [default: the first one that the instance has]
+    #[arg(long, value_name = "TOPIC")]
+    schedule_topic: Option<String>,
+}
+
+impl TopArgs {
+    fn get(&self, path: &str, parameters: &[(&str, String)]) -> anyhow::Result<Value> {
+        self.admin.ask("GET", path, self.schedule_topic.as_deref(), parameters, None)
+    }
 }
 
 const EVERY: Duration = Duration::from_secs(1);
@@ -44,15 +53,15 @@ pub(super) fn execute(args: &TopArgs) -> anyhow::Result<ExitCode> {
     }
     // Before the terminal is taken over: what is wrong with the first question is said in a sentence.
     let mut seen = Seen::default();
-    seen.look(&args.api)?;
+    seen.look(args)?;
     let mut terminal = ratatui::init();
-    let outcome = watch(&mut terminal, &args.api, &mut seen);
+    let outcome = watch(&mut terminal, args, &mut seen);
     ratatui::restore();
     outcome.map(|()| ExitCode::SUCCESS)
 }
 
 #[allow(clippy::disallowed_methods, reason = "when to look again, nothing about schedules")]
-fn watch(terminal: &mut ratatui::DefaultTerminal, api: &ApiArgs, seen: &mut Seen) -> anyhow::Result<()> {
+fn watch(terminal: &mut ratatui::DefaultTerminal, api: &TopArgs, seen: &mut Seen) -> anyhow::Result<()> {
     let mut looked_at = Instant::now();
     loop {
         terminal.draw(|frame| draw(frame, seen))?;
@@ -95,7 +104,7 @@ struct Seen {
 }
 
 impl Seen {
-    fn look(&mut self, api: &ApiArgs) -> anyhow::Result<()> {
+    fn look(&mut self, api: &TopArgs) -> anyhow::Result<()> {
         self.take(api.get("/api/stats", &[])?);
         self.partitions = api.get("/api/partitions", &[])?;
         self.history = api.get("/api/history", &[("limit", RECENT.to_string())])?;
@@ -134,19 +143,12 @@ fn draw(frame: &mut Frame<'_>, seen: &Seen) {
         Constraint::Percentage(35),
     ])
     .areas(frame.area());
-    let [due, fired, done] = Layout::horizontal([
-        Constraint::Percentage(38),
-        Constraint::Percentage(38),
-        Constraint::Percentage(24),
-    ])
-    .areas(top);
+    let [due, fired, done] =
+        Layout::horizontal([Constraint::Fill(1), Constraint::Fill(1), Constraint::Length(28)]).areas(top);
     frame.render_widget(Paragraph::new(heading(seen)), head);
     frame.render_widget(Paragraph::new(due_lines(&seen.stats, due.width)).block(block("pending")), due);
     draw_rate(frame, seen, fired);
-    frame.render_widget(
-        Paragraph::new(total_lines(&seen.stats)).block(block("since the start, and memory")),
-        done,
-    );
+    frame.render_widget(Paragraph::new(total_lines(&seen.stats)).block(block("since start, memory")), done);
     frame.render_widget(partition_table(seen), middle);
     frame.render_widget(recent_table(seen, bottom), bottom);
 }
@@ -204,8 +206,7 @@ fn draw_rate(frame: &mut Frame<'_>, seen: &Seen, area: Rect) {
     let now = seen.rates.back().copied().unwrap_or(0);
     let late = &seen.stats["lateness_ms"];
     let quantile = |name: &str| late[name].as_u64().map_or_else(|| "-".to_owned(), |ms| format!("{ms} ms"));
-    let title =
-        format!("fired: {} a second, late {} (p50) {} (p99)", grouped(now), quantile("p50"), quantile("p99"));
+    let title = format!("fired {} a second, late {} / {}", grouped(now), quantile("p50"), quantile("p99"));
     let room = usize::from(area.width.saturating_sub(2));
     let skipped = seen.rates.len().saturating_sub(room);
     let shown: Vec<u64> = seen.rates.iter().skip(skipped).copied().collect();
@@ -290,7 +291,7 @@ fn recent_table(seen: &Seen, area: Rect) -> Table<'static> {
         Row::new([
             Cell::from(event["time"].as_i64().map_or_else(String::new, text::show_moment)).style(FAINT),
             Cell::from(kind).style(Style::new().fg(color)),
-            Cell::from(text::show_bytes(field("id").as_bytes())),
+            Cell::from(text::show_id(field("id"))),
             Cell::from(text::show_bytes(what.as_bytes())),
         ])
     });
@@ -361,14 +362,14 @@ mod tests {
             "1,234,567 pending",
             "oldest overdue 1.5 s",
             "200 a second",
-            "12 ms (p50)",
+            "12 ms / -",
             "3,072 MiB",
             "loading 25 %",
             "it stands still",
             "schedules: 2 partitions here, 1 elsewhere",
             "order-1",
             "to orders, 9 ms late",
-            "base64:G1sySg==",
+            "~G1sySg",
             "no JSON",
         ] {
             assert!(shown.contains(part), "{part} is not there:\n{shown}");

@@ -402,9 +402,26 @@ impl PendingSet {
     /// Whole slots of the wheel are counted by their start: a count is never too low, and too high by the rest of the
     /// slot its horizon falls into, some seconds for a horizon of minutes and some days for one of months. So is a slot
     /// that [`advance`](Self::advance) has left half done, and what is ready after the clock was set back; and by up to
-    /// about a quarter where schedules were cancelled or replaced that [`tidy`](Self::tidy) has not forgotten yet. Zero
-    /// in bulk mode.
+    /// about a quarter where schedules were cancelled or replaced that [`tidy`](Self::tidy) has not forgotten yet: but
+    /// where there are few, each is looked at. Zero in bulk mode.
     pub fn due_within(&self, now_ms: i64, horizons_ms: &[i64], out: &mut [u64]) {
+        const FEW: usize = 1_024;
+        if self.bulk == Bulk::Done && self.wheel.len() > self.waiting && self.wheel.len() <= FEW {
+            out.fill(self.ready.len() as u64);
+            let waiting = self.wheel.hints().filter_map(|hint| due::hinted_due_ms(&self.entries, hint));
+            for due_ms in waiting {
+                let horizons = horizons_ms.iter().zip(&mut *out);
+                horizons
+                    .filter(|(horizon_ms, _)| due_ms <= now_ms.saturating_add(**horizon_ms))
+                    .for_each(|(_, count)| *count += 1);
+            }
+            // A hint of long ago may have the stamp of the entry's own by chance.
+            let all = (self.ready.len() + self.waiting) as u64;
+            for count in out {
+                *count = (*count).min(all);
+            }
+            return;
+        }
         for (&horizon_ms, count) in horizons_ms.iter().zip(out) {
             let waiting = self.wheel.count_until(now_ms.saturating_add(horizon_ms)).min(self.waiting);
             *count = if self.bulk == Bulk::Done { (self.ready.len() + waiting) as u64 } else { 0 };
@@ -615,6 +632,20 @@ mod tests {
         assert_eq!(count(&mut pending, 5, 3 * one), 3);
         assert_eq!(count(&mut pending, 5, 3 * one - 1), 2);
         assert_eq!(count(&mut pending, 0, 0), 1);
+    }
+
+    #[test]
+    fn of_a_few_those_that_are_cancelled_or_put_off_count_no_more() {
+        let mut pending = live();
+        for offset in 0..6 {
+            set(&[offset as u8], offset, 1_800_000, &mut pending);
+        }
+        set(b"far", 6, 8_640_000_000, &mut pending);
+        pending.remove(&[0], 7);
+        set(&[1], 8, 7_200_000, &mut pending);
+        let mut counts = [0; 3];
+        pending.due_within(0, &[3_600_000, 86_400_000, i64::MAX], &mut counts);
+        assert_eq!(counts, [4, 5, 6]);
     }
 
     #[test]

@@ -231,6 +231,12 @@ impl Wheel {
             .sum()
     }
 
+    /// Every hint, stale ones included, in no order that means anything.
+    pub fn hints(&self) -> impl Iterator<Item = Hint> {
+        let occupied = (0..self.lists.len()).filter(|&list| self.is_occupied(list));
+        occupied.flat_map(|list| self.lists[list].iter(&self.chunks))
+    }
+
     /// Bytes of the wheel and its hints.
     #[must_use]
     pub fn allocated_bytes(&self) -> usize {

@@ -11,6 +11,9 @@ use crate::schedule::HeadersBuf;
 use super::runner::{Interrupted, Runner};
 use super::transaction::{Decision, Written};
 
+/// A version that fails so often is not written again.
+const ATTEMPTS: u32 = 20;
+
 impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
     /// Writes versions again that an acknowledgement of an older one overtook in the log.
     pub(super) fn write_repairs(&mut self) -> Result<(), Interrupted> {
@@ -26,16 +29,24 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
                 Ok(Written::At(offset)) => {
                     self.counters.repaired.increment();
                     self.repair_offsets.insert(handle, offset);
+                    self.repair_attempts.remove(&handle);
                     self.forget_repairs();
                 }
-                Ok(Written::NotPending) => {}
+                Ok(Written::NotPending) => {
+                    self.repair_attempts.remove(&handle);
+                }
                 Ok(Written::NotNow) => {
                     self.repairs.push_front(handle);
                     return Ok(());
                 }
                 Err(interrupted) => {
-                    if matches!(&interrupted, Interrupted::Transaction(error) if error.kind == Kind::Abortable)
+                    // It may have been lost on the way, which passes, or be refused, and would be again and again.
+                    let attempts = self.repair_attempts.entry(handle).or_default();
+                    *attempts += 1;
+                    if *attempts >= ATTEMPTS
+                        && matches!(&interrupted, Interrupted::Transaction(error) if error.kind == Kind::Abortable)
                     {
+                        self.repair_attempts.remove(&handle);
                         tracing::error!(
                             topic = self.topic,
                             partition = self.partition,

@@ -101,6 +101,8 @@ pub struct Runner<L, T, C> {
     /// Where each of them will be in the log: `i64::MAX` until it is written, then its offset, until that is read. A
     /// tombstone before that place, which overtakes the version as well, asks for no second repair.
     pub(super) repair_offsets: HashMap<Handle, i64>,
+    /// How often each of them failed.
+    pub(super) repair_attempts: HashMap<Handle, u32>,
     /// No transaction is begun before the log is readable up to here: a foreign transaction holds it back.
     pub(super) blocked_until: Option<i64>,
     /// The log is gone; remembered here because it is said once, maybe in the middle of something else.
@@ -164,6 +166,7 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
             written_plainly: -1,
             repairs: VecDeque::new(),
             repair_offsets: HashMap::new(),
+            repair_attempts: HashMap::new(),
             blocked_until: None,
             gone: None,
             clock_steps: ClockSteps::default(),

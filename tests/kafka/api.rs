@@ -192,7 +192,7 @@ fn what_cannot_be_done_is_said_and_writes_nothing() {
         assert_eq!((answered, answer["code"].as_str()), (status, Some(code)), "{path} {body}: {answer}");
         assert!(answer["message"].as_str().is_some_and(|message| !message.is_empty()), "{answer}");
     }
-    for path in ["limit=0", "limit=1001", "limit=x", "from=yesterday", "cursor=x"] {
+    for path in ["limti=3", "limit=0", "limit=1001", "limit=x", "from=yesterday", "cursor=x"] {
         let (status, answer) = get(api, &format!("/api/schedules?{path}"));
         assert_eq!((status, &answer["code"]), (400, &json!("invalid_parameter")), "{path}: {answer}");
     }

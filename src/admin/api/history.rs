@@ -16,7 +16,7 @@ const LIMIT: usize = 100;
 const LONGEST: usize = 1_000;
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub(super) struct Parameters {
     schedule_topic: Option<String>,
     kind: Option<String>,

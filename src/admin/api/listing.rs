@@ -24,7 +24,7 @@ const BYTES: usize = 1 << 20;
 const PATIENCE: Duration = Duration::from_millis(40);
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub(super) struct Parameters {
     schedule_topic: Option<String>,
     from: Option<String>,

@@ -169,9 +169,12 @@ impl From<Point> for PointJson {
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub(super) struct StatsParameters {
     over: Option<String>,
+    /// Taken, as everywhere: these figures are of all topics.
+    #[serde(rename = "schedule_topic")]
+    _schedule_topic: Option<String>,
 }
 
 #[derive(Debug, Serialize)]

@@ -23,6 +23,7 @@ const LONGEST: Duration = Duration::from_secs(40);
 
 /// Which schedule topic is meant.
 #[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct TopicParameter {
     schedule_topic: Option<String>,
 }

@@ -42,14 +42,14 @@ impl IntoResponse for Answered {
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub(super) struct PutParameters {
     schedule_topic: Option<String>,
     accept: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub(super) struct CancelParameters {
     schedule_topic: Option<String>,
     anyway: bool,
