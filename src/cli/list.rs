@@ -12,6 +12,7 @@ use super::table::table;
 use super::{UsageError, print, text};
 use crate::admin::api;
 use crate::schedule::DueTime;
+use crate::scheduler::command::{ListCursor, Listing};
 
 /// List what is pending, in no particular order
 ///
@@ -119,14 +120,17 @@ impl Shown<'_> {
     fn read_topic(&mut self) -> anyhow::Result<(usize, bool)> {
         let args = self.args;
         let prefix = args.prefix.as_deref().map(api::parse_id).transpose().map_err(UsageError)?;
-        let due_ms =
-            args.from.map_or(i64::MIN, DueTime::epoch_ms)..=args.until.map_or(i64::MAX, DueTime::epoch_ms);
+        let wanted = Listing {
+            from: ListCursor::default(),
+            prefix: prefix.unwrap_or_default(),
+            due_ms: args.from.map_or(i64::MIN, DueTime::epoch_ms)
+                ..=args.until.map_or(i64::MAX, DueTime::epoch_ms),
+            destination: args.destination.clone(),
+            limit: usize::MAX,
+        };
         let mut there_are_more = false;
         args.kafka.each(args.api.schedule_topic.clone(), |found, topic, partition| {
-            let is_wanted = prefix.as_ref().is_none_or(|prefix| found.id.starts_with(prefix))
-                && args.destination.as_ref().is_none_or(|wanted| *wanted == found.topic)
-                && due_ms.contains(&found.due_ms);
-            if !is_wanted {
+            if !wanted.wants(&found.id, found.due_ms, &found.topic) {
                 return Ok(ControlFlow::Continue(()));
             }
             if self.left == 0 {

@@ -178,6 +178,16 @@ pub struct Listing {
     pub limit: usize,
 }
 
+impl Listing {
+    /// Whether a schedule is asked for.
+    #[must_use]
+    pub fn wants(&self, id: &[u8], due_ms: i64, topic: &str) -> bool {
+        id.starts_with(&self.prefix)
+            && self.due_ms.contains(&due_ms)
+            && self.destination.as_ref().is_none_or(|wanted| wanted == topic)
+    }
+}
+
 /// The definite answer to a command. There is none, the channel being closed, when the shard ended before it was decided, and
 /// without transactions when an attempt was made of which nobody knows what came.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -146,7 +146,7 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
             looks_left -= LOOKS_TOGETHER;
             page.next = self.shard.pending().list(cursor, LOOKS_TOGETHER, &mut |view| {
                 page.looked_at += 1;
-                if is_wanted(&view, listing) {
+                if listing.wants(view.id, view.schedule.due.epoch_ms(), view.schedule.topic) {
                     let found = of(&view);
                     bytes += bytes_of(&found);
                     page.found.push(found);
@@ -249,12 +249,6 @@ impl<L: Log, T: Transactions, C: Clock> Runner<L, T, C> {
             self.waiting.push_front(command);
         }
     }
-}
-
-fn is_wanted(view: &View<'_>, listing: &Listing) -> bool {
-    view.id.starts_with(&listing.prefix)
-        && listing.due_ms.contains(&view.schedule.due.epoch_ms())
-        && listing.destination.as_ref().is_none_or(|wanted| wanted == view.schedule.topic)
 }
 
 pub(super) fn answer(command: Command, answer: Answer) {

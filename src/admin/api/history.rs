@@ -7,13 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use super::error::ApiError;
 use super::partitions::{Coverage, NO_ANSWER};
-use super::question::{Parsed, Place, TopicParameter, parameters};
+use super::question::{LONGEST_ANSWER, Parsed, Place, TopicParameter, limit_of, parameters};
 use super::{Api, id};
 use crate::scheduler::command::{Action, Answer, Event, EventKind, Recall};
 use crate::scheduler::status::Label as _;
-
-const LIMIT: usize = 100;
-const LONGEST: usize = 1_000;
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -80,10 +77,7 @@ pub(super) async fn history(
     asked: Parsed<Parameters>,
 ) -> Result<Json<Lately>, ApiError> {
     let asked = parameters(asked)?;
-    let limit = asked.limit.unwrap_or(LIMIT);
-    if !(1..=LONGEST).contains(&limit) {
-        return Err(ApiError::bad_request("invalid_parameter", format!("limit is from 1 to {LONGEST}")));
-    }
+    let limit = limit_of(asked.limit)?;
     let kind = asked.kind.filter(|kind| !kind.is_empty()).map(|kind| parse_kind(&kind)).transpose()?;
     let prefix = asked.prefix.as_deref().map(id::parse).transpose()?.unwrap_or_default();
     let (topic, _) = api.topic(&TopicParameter::named(asked.schedule_topic))?;
@@ -127,7 +121,7 @@ impl Api {
 
     /// What became of a schedule that is not pending, if that is remembered.
     pub(super) async fn last_event(&self, place: &Place) -> Option<Event> {
-        let recall = Recall { kind: None, prefix: place.id.clone(), after: 0, limit: LONGEST };
+        let recall = Recall { kind: None, prefix: place.id.clone(), after: 0, limit: LONGEST_ANSWER };
         let events = self.recall(&place.topic, place.partition, recall).await.ok()?;
         events.into_iter().find(|event| event.id == place.id)
     }

@@ -11,13 +11,11 @@ use serde::{Deserialize, Serialize};
 
 use super::error::ApiError;
 use super::partitions::Coverage;
-use super::question::{Parsed, TopicParameter, parameters};
+use super::question::{Parsed, TopicParameter, limit_of, parameters};
 use super::schedule::{ScheduleJson, moment};
 use super::{Api, id};
 use crate::scheduler::command::{Action, Answer, FoundSchedule, ListCursor, Listing};
 
-const LIMIT: usize = 100;
-const LONGEST: usize = 1_000;
 /// A page ends after so many bytes of content.
 const BYTES: usize = 1 << 20;
 /// A page that took so long is given as it is: what nothing matches is walked over in several requests.
@@ -89,10 +87,7 @@ pub(super) async fn list(State(api): State<Api>, asked: Parsed<Parameters>) -> R
     let began = Instant::now();
     let asked = parameters(asked)?.without_empty();
     let (topic, _) = api.topic(&TopicParameter::named(asked.schedule_topic))?;
-    let limit = asked.limit.unwrap_or(LIMIT);
-    if !(1..=LONGEST).contains(&limit) {
-        return Err(ApiError::bad_request("invalid_parameter", format!("limit is from 1 to {LONGEST}")));
-    }
+    let limit = limit_of(asked.limit)?;
     let due_ms = time("from", asked.from)?.unwrap_or(i64::MIN)..=time("to", asked.to)?.unwrap_or(i64::MAX);
     let prefix = asked.prefix.as_deref().map(id::parse).transpose()?.unwrap_or_default();
     let partitions = api.coverage(&topic).await?;

@@ -143,6 +143,20 @@ impl Api {
     }
 }
 
+/// What an answer has at most, if nothing is said of it.
+const LIMIT: usize = 100;
+/// And whatever is said.
+pub(super) const LONGEST_ANSWER: usize = 1_000;
+
+/// How many an answer may have.
+pub(super) fn limit_of(asked: Option<usize>) -> Result<usize, ApiError> {
+    let limit = asked.unwrap_or(LIMIT);
+    if (1..=LONGEST_ANSWER).contains(&limit) {
+        return Ok(limit);
+    }
+    Err(ApiError::bad_request("invalid_parameter", format!("limit is from 1 to {LONGEST_ANSWER}")))
+}
+
 /// Query parameters, or why they cannot be read.
 pub(super) type Parsed<T> = Result<Query<T>, QueryRejection>;
 

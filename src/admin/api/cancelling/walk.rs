@@ -152,25 +152,26 @@ impl Api {
 
     async fn place_patiently(&self, topic: &str, id: &[u8]) -> Result<Place, ApiError> {
         let topic = TopicParameter::named(Some(topic.to_owned()));
-        for _ in 0..PAUSES {
-            match self.place(&topic, id.to_vec()).await {
-                Err(error) if error.may_pass() => pause().await,
-                answered => return answered,
-            }
-        }
-        self.place(&topic, id.to_vec()).await
+        patiently(|| self.place(&topic, id.to_vec())).await
     }
 
-    /// Asks a shard until it answers; what was written, or may have been, is not asked for again.
     async fn ask_patiently(&self, topic: &str, partition: i32, action: &Action) -> Result<Answer, ApiError> {
-        for _ in 0..PAUSES {
-            match self.ask(topic, partition, Vec::new(), action.clone()).await {
-                Err(error) if error.may_pass() => pause().await,
-                answered => return answered,
-            }
-        }
-        self.ask(topic, partition, Vec::new(), action.clone()).await
+        patiently(|| self.ask(topic, partition, Vec::new(), action.clone())).await
     }
+}
+
+/// Asks until there is an answer; what was written, or may have been, is not asked for again.
+async fn patiently<R, F>(ask: impl Fn() -> F) -> Result<R, ApiError>
+where
+    F: Future<Output = Result<R, ApiError>>,
+{
+    for _ in 0..PAUSES {
+        match ask().await {
+            Err(error) if error.may_pass() => pause().await,
+            answered => return answered,
+        }
+    }
+    ask().await
 }
 
 #[allow(clippy::disallowed_methods, reason = "when to ask again, nothing about schedules")]
